@@ -1,0 +1,288 @@
+//! Bytes that wait: input for the rest of its frame, output for room in a socket.
+//!
+//! ```text
+//!             read whole              nothing left over
+//!  socket ──▶ loop's read buffer ──▶ messages ──▶ (no buffer held)
+//!                     │ half a frame is left
+//!                     ▼
+//!               Pool::keep ──▶ Handle, four bytes in the connection
+//! ```
+//!
+//! An idle connection holds no buffer at all. One that waits for something holds
+//! a [`Handle`] into the [`Pool`] of its loop, and gives it back as soon as
+//! nothing waits. The pool knows nothing of frames, sockets or connections.
+
+use std::num::NonZeroU32;
+
+use slab::Slab;
+
+use super::tick::Tick;
+
+/// Waiting bytes, and what the clocks need to know about them.
+///
+/// ```text
+/// |   used   |   waiting   |   free   |
+/// 0        start       bytes.len()  capacity
+/// ```
+///
+/// Invariant: `start <= bytes.len()`.
+///
+/// `consume` only moves `start`. Bytes are moved to the front when the free part
+/// is used up and at least half of the buffer is used, so every byte is moved at
+/// most once on average.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    start: usize,
+    /// Since when these bytes wait.
+    pub(super) since: Tick,
+    /// Of input: bytes that the unfinished frame will take in all, as far as it
+    /// says. Of output: bytes sent since `since`. While a closed connection
+    /// lingers: bytes read and thrown away.
+    pub(super) tally: usize,
+}
+
+impl Buffer {
+    /// The bytes that wait, oldest first.
+    pub fn waiting(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// The same, to be changed in place.
+    pub fn waiting_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
+    }
+
+    /// Forgets the oldest `count` bytes.
+    pub fn consume(&mut self, count: usize) {
+        self.start += count;
+        self.assert_invariant();
+    }
+
+    fn assert_invariant(&self) {
+        debug_assert!(self.start <= self.bytes.len(), "{} > {}", self.start, self.bytes.len());
+    }
+}
+
+/// Names a [`Buffer`] of a [`Pool`]; an `Option<Handle>` takes four bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle(NonZeroU32);
+
+impl Handle {
+    fn new(key: usize) -> Self {
+        let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
+        Self(number.expect("a loop has fewer than 2^25 connections, each with two buffers at most"))
+    }
+
+    fn key(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// All waiting bytes of one loop.
+///
+/// Memory comes in powers of two from 64 bytes on and is used again, so a
+/// connection that stops in the middle of a frame now and then costs no
+/// allocation each time. Nothing is ever allocated for bytes that have not
+/// arrived: a buffer is at most twice as large as what waits in it, or grew by
+/// doubling as bytes came.
+#[derive(Debug, Default)]
+pub struct Pool {
+    buffers: Slab<Buffer>,
+    /// Spare memory by size: `spare[k]` holds vectors of capacity `MIN << k`.
+    spare: [Vec<Vec<u8>>; CLASSES],
+    spare_bytes: usize,
+    held_bytes: usize,
+}
+
+/// The smallest buffer, in bytes.
+const MIN: usize = 64;
+/// Sizes that are kept for use again: 64 bytes to 64 KiB. Larger ones go back to
+/// the allocator.
+const CLASSES: usize = 11;
+/// Spare memory a pool keeps, in bytes; what is returned beyond it is freed.
+const MAX_SPARE: usize = 1 << 20;
+
+impl Pool {
+    /// An empty pool. Allocates nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes of memory that waiting bytes occupy now, over all connections.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// Buffers in use now.
+    pub fn buffers(&self) -> usize {
+        self.buffers.len()
+    }
+
+    /// Puts `bytes` (possibly none) aside.
+    pub fn keep(&mut self, bytes: &[u8], since: Tick) -> Handle {
+        let mut buffer = Buffer { since, ..Buffer::default() };
+        self.append(&mut buffer, bytes);
+        Handle::new(self.buffers.insert(buffer))
+    }
+
+    /// The buffer behind `handle`.
+    pub fn get(&self, handle: Handle) -> &Buffer {
+        &self.buffers[handle.key()]
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, handle: Handle) -> &mut Buffer {
+        &mut self.buffers[handle.key()]
+    }
+
+    /// Takes the buffer out, so that its bytes can be borrowed while the pool
+    /// serves others. An empty one stands in until [`Pool::restore`].
+    pub fn lend(&mut self, handle: Handle) -> Buffer {
+        std::mem::take(self.get_mut(handle))
+    }
+
+    /// Ends a [`Pool::lend`].
+    pub fn restore(&mut self, handle: Handle, buffer: Buffer) {
+        *self.get_mut(handle) = buffer;
+    }
+
+    /// Adds `more` behind what waits in `handle`.
+    pub fn extend(&mut self, handle: Handle, more: &[u8]) {
+        let mut buffer = self.lend(handle);
+        self.append(&mut buffer, more);
+        self.restore(handle, buffer);
+    }
+
+    /// Adds `more` to a buffer that is lent out.
+    pub fn append(&mut self, buffer: &mut Buffer, more: &[u8]) {
+        let capacity = buffer.bytes.capacity();
+        if capacity - buffer.bytes.len() < more.len() {
+            let len = buffer.waiting().len() + more.len();
+            if len <= capacity / 2 {
+                buffer.bytes.drain(..buffer.start);
+            } else {
+                let mut larger = self.take(len);
+                larger.extend_from_slice(buffer.waiting());
+                self.give_back(std::mem::replace(&mut buffer.bytes, larger));
+            }
+            buffer.start = 0;
+        }
+        buffer.bytes.extend_from_slice(more);
+        buffer.assert_invariant();
+    }
+
+    /// Frees the memory of a buffer but keeps its handle and its clock.
+    pub fn empty(&mut self, handle: Handle) {
+        let buffer = self.get_mut(handle);
+        buffer.start = 0;
+        let bytes = std::mem::take(&mut buffer.bytes);
+        self.give_back(bytes);
+    }
+
+    /// Ends the use of `handle`.
+    pub fn release(&mut self, handle: Handle) {
+        let buffer = self.buffers.remove(handle.key());
+        self.give_back(buffer.bytes);
+    }
+
+    /// An empty vector with room for `len` bytes.
+    fn take(&mut self, len: usize) -> Vec<u8> {
+        let capacity = len.next_power_of_two().max(MIN);
+        let spare = self.spare.get_mut(class(capacity)).and_then(Vec::pop);
+        let bytes = match spare {
+            Some(bytes) => {
+                self.spare_bytes -= bytes.capacity();
+                bytes
+            }
+            None => Vec::with_capacity(capacity),
+        };
+        self.held_bytes += bytes.capacity();
+        bytes
+    }
+
+    fn give_back(&mut self, mut bytes: Vec<u8>) {
+        let capacity = bytes.capacity();
+        self.held_bytes -= capacity;
+        // A capacity the allocator rounded up is no exact class: free it.
+        let exact = capacity.is_power_of_two() && capacity >= MIN;
+        if exact && self.spare_bytes + capacity <= MAX_SPARE {
+            if let Some(spare) = self.spare.get_mut(class(capacity)) {
+                bytes.clear();
+                self.spare_bytes += capacity;
+                spare.push(bytes);
+            }
+        }
+    }
+}
+
+/// Index into [`Pool::spare`] of a power of two.
+fn class(capacity: usize) -> usize {
+    (capacity / MIN).trailing_zeros() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_appended_comes_out_in_order_and_once() {
+        let mut pool = Pool::new();
+        let handle = pool.keep(b"", Tick::default());
+        let mut expected = Vec::new();
+        let (mut came, mut went) = (0u32, 0u32);
+        for round in 0..2000usize {
+            let more: Vec<u8> = (0..round % 97).map(|_| (came as u8, came += 1).0).collect();
+            expected.extend_from_slice(&more);
+            pool.extend(handle, &more);
+            assert_eq!(pool.get(handle).waiting(), expected, "round {round}");
+
+            let count = (round * 7 % 101).min(expected.len());
+            pool.get_mut(handle).consume(count);
+            for byte in expected.drain(..count) {
+                assert_eq!(byte, went as u8, "round {round}");
+                went += 1;
+            }
+        }
+    }
+
+    #[test]
+    fn memory_held_is_at_most_four_times_what_waits() {
+        let mut pool = Pool::new();
+        let handle = pool.keep(b"x", Tick::default());
+        for len in 1..100_000usize {
+            if len % 1000 == 0 {
+                assert!(pool.held_bytes() <= 4 * len, "{} for {len}", pool.held_bytes());
+            }
+            pool.extend(handle, b"y");
+        }
+        pool.release(handle);
+        assert_eq!((pool.held_bytes(), pool.buffers()), (0, 0));
+    }
+
+    #[test]
+    fn a_released_buffer_is_used_again_without_an_allocation() {
+        let mut pool = Pool::new();
+        for len in [1, 64, 65, 4000, 60_000] {
+            let bytes = vec![7; len];
+            let handle = pool.keep(&bytes, Tick::default());
+            pool.release(handle);
+            let info = allocation_counter::measure(|| {
+                let handle = pool.keep(&bytes, Tick::default());
+                pool.release(handle);
+            });
+            assert_eq!(info.count_total, 0, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn spare_memory_is_bounded() {
+        let mut pool = Pool::new();
+        let handles: Vec<_> = (0..100).map(|_| pool.keep(&[0; 65_536], Tick::default())).collect();
+        handles.into_iter().for_each(|handle| pool.release(handle));
+        assert_eq!(pool.spare_bytes, MAX_SPARE);
+        let large = pool.keep(&vec![0; 4 << 20], Tick::default());
+        pool.release(large);
+        assert_eq!((pool.spare_bytes, pool.held_bytes()), (MAX_SPARE, 0));
+    }
+}

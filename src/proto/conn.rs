@@ -1,0 +1,622 @@
+//! One connection, without its socket.
+//!
+//! ```text
+//!  bytes in ─▶ Framing ─▶ Service ─▶ Framing ─▶ bytes out
+//!  received()  └─ decode, message, encode ─┘    to_send(), sent()
+//! ```
+//!
+//! A [`Conn`] is fed bytes and yields bytes. It opens no socket, reads no clock
+//! and logs nothing, so a test drives it with slices and gets the same result
+//! every time. `net::peer` does the same with a real socket.
+//!
+//! The caller keeps one promise: after anything that may have produced output,
+//! offer [`Conn::to_send`] to the socket, report what it took to [`Conn::sent`],
+//! and call [`Conn::flushed`]. Backpressure is [`Conn::wants_read`] turning false
+//! while replies wait.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use super::buffer::{Buffer, Handle, Pool};
+use super::framing::{EncodeError, FrameError, Framing, Rest};
+use super::post::Post;
+use super::service::{CloseReason, Context, Fate, Scene, Service, Traffic};
+use super::tick::Tick;
+
+/// What a loop keeps of one connection: at most 16 bytes beside the state of its
+/// framing and the session of its service.
+///
+/// Invariant: a connection that holds a buffer waits for its peer, and one that
+/// waits for its peer, other than for a new message, holds a buffer. So whatever
+/// has a clock to run has a buffer that says since when.
+#[derive(Debug, Default)]
+pub struct Conn<T, C> {
+    framing: T,
+    session: C,
+    /// Bytes of an unfinished message, or, while paused, of messages not looked
+    /// at. From `Draining` on: empty, it counts what is thrown away.
+    input: Option<Handle>,
+    /// Bytes the socket did not take.
+    output: Option<Handle>,
+    life: Life,
+    /// Output passed its high mark and has not come down to the low one.
+    paused: bool,
+}
+
+/// Where a connection is in its life.
+///
+/// ```text
+///   Open ─▶ Draining ─▶ Lingering ─┐
+///     │        │                   ▼
+///     └▶ Ending ─▶ Flushing ───▶ Closed
+/// ```
+///
+/// An error of the socket leads to `Closed` from anywhere. There is no way back to
+/// the left, and the reason given first is kept. The upper row waits for the
+/// peer's FIN, in the lower one it has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Life {
+    /// Messages flow both ways.
+    #[default]
+    Open,
+
+    /// The peer has finished sending; messages it sent before are still waiting.
+    ///
+    /// Ends in `Flushing` when they are answered.
+    Ending,
+
+    /// Input is read and thrown away; queued replies are still sent.
+    ///
+    /// Ends when the last reply is written: we finish sending too.
+    Draining(CloseReason),
+
+    /// The peer has finished and nothing it sent is left; queued replies are still
+    /// sent. Ends when they are written.
+    Flushing(CloseReason),
+
+    /// We have finished sending, the peer has not; its input is thrown away.
+    ///
+    /// Closing now would be a mistake: if input is left unread, the kernel answers
+    /// with RST, and replies under way are lost (RFC 1122, section 4.2.2.13).
+    /// Ends with the peer's FIN, or when time or patience is up: [`LINGER_TIME`],
+    /// [`LINGER_BYTES`].
+    Lingering(CloseReason),
+
+    /// Nothing more will happen here. The owner drops the connection.
+    Closed(CloseReason),
+}
+
+/// How long a closed connection waits for the peer's FIN before the next sweep
+/// ends it, and so 2 s at most.
+pub const LINGER_TIME: Duration = Duration::from_secs(1);
+/// How many bytes a closed connection reads and throws away.
+pub const LINGER_BYTES: usize = 4 << 20;
+/// The progress that restarts the write clock, in bytes.
+pub const WRITE_PROGRESS: usize = 16 << 10;
+/// The slowest a long message may arrive, in bytes a second: its clock is longer
+/// by its announced length divided by this.
+pub const FRAME_RATE: usize = 4 << 10;
+
+impl Life {
+    /// The reason, once there is one for the connection to end.
+    pub fn reason(self) -> Option<CloseReason> {
+        match self {
+            Self::Open | Self::Ending => None,
+            Self::Draining(reason)
+            | Self::Flushing(reason)
+            | Self::Lingering(reason)
+            | Self::Closed(reason) => Some(reason),
+        }
+    }
+
+    /// The reason, once the service is done with it: no reply can be sent any more.
+    pub fn over(self) -> Option<CloseReason> {
+        match self {
+            Self::Lingering(reason) | Self::Closed(reason) => Some(reason),
+            Self::Open | Self::Ending | Self::Draining(_) | Self::Flushing(_) => None,
+        }
+    }
+}
+
+/// How much output may wait for one connection, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutputLimits {
+    /// Above this, reading and decoding pause.
+    pub high: usize,
+    /// At this, they go on.
+    pub low: usize,
+    /// Above this, the connection closes with [`CloseReason::OutputCap`].
+    pub max: usize,
+}
+
+/// How long a connection may keep others waiting; `None` is for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clocks {
+    /// For one message to arrive, and longer by its length at [`FRAME_RATE`].
+    pub frame: Option<Duration>,
+    /// For the peer to take [`WRITE_PROGRESS`] bytes of what waits for it.
+    pub write: Option<Duration>,
+}
+
+/// What a [`Conn`] borrows from its owner for the time of a call.
+pub struct Desk<'a, F, S> {
+    /// The framing of the endpoint.
+    pub framing: &'a F,
+    /// The service of the endpoint.
+    pub service: &'a mut S,
+    /// The loop's waiting bytes.
+    pub pool: &'a mut Pool,
+    /// Replies of this turn. Empty between turns: what the socket did not take
+    /// has moved to the pool.
+    pub replies: &'a mut Vec<u8>,
+    /// What the service asks for others.
+    pub post: &'a mut Post,
+    /// Counters of the endpoint.
+    pub traffic: &'a mut Traffic,
+    /// Who and when.
+    pub scene: Scene,
+    /// The same moment, as connections store it.
+    pub tick: Tick,
+    /// Set when the service handed an error on, for the log.
+    pub refused: Option<EncodeError>,
+}
+
+impl<T, C> Conn<T, C>
+where
+    T: Default,
+    C: Default,
+{
+    /// A connection that was just accepted.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A connection that is over before it began: it only waits for the peer's FIN.
+    pub fn refused(reason: CloseReason, pool: &mut Pool, tick: Tick) -> Self {
+        let input = Some(pool.keep(&[], tick));
+        Self { life: Life::Lingering(reason), input, ..Self::default() }
+    }
+
+    /// Lets the service greet the peer. Call it once, first.
+    pub fn opened<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        self.call(desk, |service, cx, session| service.opened(cx, session));
+    }
+
+    /// Lets the service know that its timer has come.
+    pub fn timer<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        if self.life.reason().is_none() {
+            self.call(desk, |service, cx, session| service.timer(cx, session));
+        }
+    }
+
+    /// Tells the service that it is over. Call it once, when [`Life::over`] says so.
+    pub fn closed<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        if let Some(reason) = self.life.reason() {
+            self.call(desk, |service, cx, session| {
+                service.closed(cx, session, reason);
+                Ok(())
+            });
+        }
+        // There is nobody left to reply to.
+        desk.replies.clear();
+    }
+
+    /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
+    /// only an unfinished one is copied.
+    pub fn received<F, S>(&mut self, bytes: &mut [u8], desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        match self.life {
+            Life::Open => self.decode(bytes, desk),
+            Life::Draining(reason) | Life::Lingering(reason) => {
+                let waits = *self.input.get_or_insert_with(|| desk.pool.keep(&[], desk.tick));
+                let thrown_away = &mut desk.pool.get_mut(waits).tally;
+                *thrown_away += bytes.len();
+                if *thrown_away > LINGER_BYTES {
+                    self.fail(reason, desk.pool);
+                }
+            }
+            Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
+        }
+    }
+
+    /// The peer finished sending.
+    pub fn peer_finished<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        match self.life {
+            Life::Open => {
+                self.life = Life::Ending;
+                self.decode(&mut [], desk);
+            }
+            Life::Draining(reason) => self.life = Life::Flushing(reason),
+            Life::Lingering(reason) => self.fail(reason, desk.pool),
+            Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
+        }
+    }
+
+    /// Goes on with messages that were left when output was full, now that it is
+    /// not: true if so, and there may be new output.
+    pub fn resume<F, S>(&mut self, desk: &mut Desk<'_, F, S>) -> bool
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        if !self.wants_resume(&desk.scene.output, desk.pool) {
+            return false;
+        }
+        self.paused = false;
+        if let Some(input) = self.input {
+            // It was we who did not read: the clock of the message starts now.
+            desk.pool.get_mut(input).since = desk.tick;
+        }
+        if self.life.reason().is_none() {
+            self.decode(&mut [], desk);
+        }
+        true
+    }
+
+    /// Decodes what is kept and then `fresh`, and has it served.
+    fn decode<F, S>(&mut self, fresh: &mut [u8], desk: &mut Desk<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        debug_assert!(!self.paused, "wants_read() was false");
+        let end = self.life == Life::Ending;
+        let mut held = self.input.map(|input| desk.pool.lend(input));
+        let input = match &mut held {
+            Some(buffer) => {
+                desk.pool.append(buffer, fresh);
+                buffer.waiting_mut()
+            }
+            None => &mut *fresh,
+        };
+
+        let queued = self.output.map_or(0, |output| desk.pool.get(output).waiting().len());
+        let (framing, service, session) = (desk.framing, &mut *desk.service, &mut self.session);
+        let refused = &mut desk.refused;
+        let mut cx = Context {
+            encoder: framing,
+            replies: desk.replies,
+            post: desk.post,
+            traffic: desk.traffic,
+            scene: &desk.scene,
+            queued,
+            fate: None,
+        };
+        // Messages that ended in here, one that was being skipped included.
+        let mut ended = usize::from(framing.is_skipping(&self.framing));
+        let result = framing.each(&mut self.framing, input, end, |item| {
+            ended += 1;
+            let served = match item {
+                Ok(message) => {
+                    cx.traffic.messages_in += 1;
+                    service.message(&mut cx, session, message)
+                }
+                Err(error) => {
+                    cx.traffic.skipped += 1;
+                    service.bad_input(&mut cx, session, &error)
+                }
+            };
+            cx.settle(served, refused);
+            if cx.fate.is_some() || cx.is_full() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        });
+        let skipping = framing.is_skipping(&self.framing);
+        ended -= usize::from(skipping && ended > 0);
+
+        let full = cx.is_full();
+        let result = result.and_then(|rest| {
+            let left = input.len() - rest.used;
+            let max = framing.max_input();
+            // Only a framing from outside this crate waits for more than its own
+            // maximum, and it would wait for ever.
+            if left > max && !full && cx.fate.is_none() {
+                return Err(FrameError::TooLong { announced: Some(rest.need as u64), max });
+            }
+            Ok(rest)
+        });
+        if let (Err(error), None) = (&result, cx.fate) {
+            cx.traffic.bad_frames += 1;
+            let served = service.bad_input(&mut cx, session, error);
+            cx.settle(served, refused);
+            cx.fate.get_or_insert(Fate::Close(error.into()));
+        }
+        let fate = cx.fate;
+
+        match (fate, result) {
+            (None, Ok(rest)) => {
+                self.keep(held, fresh, rest, Kept { skipping, same: ended == 0 }, desk);
+                self.paused = full;
+                if end && !full {
+                    self.close(CloseReason::PeerEof, desk.pool);
+                }
+            }
+            (fate, _) => {
+                if let (Some(input), Some(buffer)) = (self.input, held) {
+                    desk.pool.restore(input, buffer);
+                }
+                self.meet(fate, desk.pool);
+            }
+        }
+        self.queue_replies(desk);
+    }
+
+    /// Keeps what was not used, in a buffer no larger than it needs.
+    fn keep<F, S>(
+        &mut self,
+        held: Option<Buffer>,
+        fresh: &[u8],
+        rest: Rest,
+        kept: Kept,
+        desk: &mut Desk<'_, F, S>,
+    ) {
+        let pool = &mut *desk.pool;
+        match (self.input, held) {
+            // The message that was begun before goes on, and so does its clock.
+            (Some(input), Some(mut buffer)) if kept.same => {
+                buffer.consume(rest.used);
+                pool.restore(input, buffer);
+            }
+            (Some(input), Some(buffer)) => {
+                let left = &buffer.waiting()[rest.used..];
+                let begins = !left.is_empty() || kept.skipping;
+                self.input = begins.then(|| pool.keep(left, desk.tick));
+                pool.restore(input, buffer);
+                pool.release(input);
+            }
+            _ => {
+                let left = &fresh[rest.used..];
+                let begins = !left.is_empty() || kept.skipping;
+                self.input = begins.then(|| pool.keep(left, desk.tick));
+            }
+        }
+        if let Some(input) = self.input {
+            pool.get_mut(input).tally = rest.need;
+        }
+    }
+
+    /// Calls the service for something else than a message.
+    fn call<F, S>(
+        &mut self,
+        desk: &mut Desk<'_, F, S>,
+        f: impl FnOnce(&mut S, &mut Context<'_>, &mut C) -> Result<(), EncodeError>,
+    ) where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        let mut cx = Context {
+            encoder: desk.framing,
+            replies: desk.replies,
+            post: desk.post,
+            traffic: desk.traffic,
+            scene: &desk.scene,
+            queued: self.output.map_or(0, |output| desk.pool.get(output).waiting().len()),
+            fate: None,
+        };
+        let served = f(desk.service, &mut cx, &mut self.session);
+        cx.settle(served, &mut desk.refused);
+        let (fate, full) = (cx.fate, cx.is_full());
+        self.paused |= full;
+        self.meet(fate, desk.pool);
+        self.queue_replies(desk);
+    }
+
+    fn meet(&mut self, fate: Option<Fate>, pool: &mut Pool) {
+        match fate {
+            Some(Fate::Close(reason)) => self.close(reason, pool),
+            Some(Fate::Abort(reason)) => self.fail(reason, pool),
+            None => {}
+        }
+    }
+
+    /// Replies must not overtake bytes that wait already.
+    fn queue_replies<F, S>(&mut self, desk: &mut Desk<'_, F, S>) {
+        if matches!(self.life, Life::Closed(_)) {
+            desk.replies.clear();
+        } else if let Some(output) = self.output {
+            desk.pool.extend(output, desk.replies);
+            desk.replies.clear();
+        }
+    }
+}
+
+/// What is known of the bytes that [`Conn::keep`] keeps.
+struct Kept {
+    /// They belong to a message that is being skipped.
+    skipping: bool,
+    /// They belong to the message that the buffer was kept for before.
+    same: bool,
+}
+
+impl Context<'_> {
+    /// Turns an error that the service handed on into the end of the connection.
+    fn settle(&mut self, served: Result<(), EncodeError>, refused: &mut Option<EncodeError>) {
+        if let Err(error) = served {
+            self.fate.get_or_insert(Fate::Close(CloseReason::BadReply));
+            refused.get_or_insert(error);
+        }
+    }
+}
+
+impl<T, C> Conn<T, C> {
+    /// Queues bytes, already framed, that are no reply. The answer is whether they
+    /// were taken; they are not when the connection is ending, nor when it would
+    /// pass its hard limit, which closes it.
+    pub fn queue(
+        &mut self,
+        bytes: &[u8],
+        limits: &OutputLimits,
+        pool: &mut Pool,
+        tick: Tick,
+    ) -> bool {
+        if self.life.reason().is_some() {
+            return false;
+        }
+        let queued = self.waiting(pool) + bytes.len();
+        if queued > limits.max {
+            self.fail(CloseReason::OutputCap, pool);
+            return false;
+        }
+        match self.output {
+            Some(output) => pool.extend(output, bytes),
+            None => self.output = (!bytes.is_empty()).then(|| pool.keep(bytes, tick)),
+        }
+        self.paused |= queued > limits.high;
+        true
+    }
+
+    /// Ends the connection in order: unread input is lost, queued output is not.
+    pub fn close(&mut self, reason: CloseReason, pool: &mut Pool) {
+        self.life = match self.life {
+            Life::Open => Life::Draining(reason),
+            Life::Ending => Life::Flushing(reason),
+            over => over,
+        };
+        if let Some(input) = self.input.take() {
+            pool.release(input);
+        }
+    }
+
+    /// Ends the connection at once, as an error of its socket does. A reason given
+    /// before is kept.
+    pub fn fail(&mut self, reason: CloseReason, pool: &mut Pool) {
+        self.life = Life::Closed(self.life.reason().unwrap_or(reason));
+        for buffer in [self.input.take(), self.output.take()].into_iter().flatten() {
+            pool.release(buffer);
+        }
+    }
+
+    /// The bytes to send next: those that wait, or else the replies of this turn.
+    pub fn to_send<'a>(&self, pool: &'a Pool, replies: &'a [u8]) -> &'a [u8] {
+        match self.output {
+            Some(output) => pool.get(output).waiting(),
+            None => replies,
+        }
+    }
+
+    /// The socket took the first `count` bytes of [`to_send`](Self::to_send), and
+    /// takes no more now if those were not all. The rest moves to the pool.
+    pub fn sent(&mut self, count: usize, pool: &mut Pool, replies: &mut Vec<u8>, tick: Tick) {
+        if matches!(self.life, Life::Closed(_)) {
+            replies.clear();
+        } else if let Some(handle) = self.output {
+            let output = pool.get_mut(handle);
+            output.consume(count);
+            output.tally += count;
+            if output.tally >= WRITE_PROGRESS {
+                output.tally = 0;
+                output.since = tick;
+            }
+            if output.waiting().is_empty() {
+                pool.release(handle);
+                self.output = None;
+            }
+        } else {
+            let left = &replies[count..];
+            self.output = (!left.is_empty()).then(|| pool.keep(left, tick));
+            replies.clear();
+        }
+    }
+
+    /// Call it when nothing is left to send. Takes the next step to the end, if it
+    /// has begun; true asks for the socket to finish sending.
+    #[must_use]
+    pub fn flushed(&mut self, pool: &mut Pool, tick: Tick) -> bool {
+        match self.life {
+            Life::Draining(reason) => {
+                self.life = Life::Lingering(reason);
+                let waits = *self.input.get_or_insert_with(|| pool.keep(&[], tick));
+                pool.get_mut(waits).since = tick;
+                true
+            }
+            Life::Flushing(reason) => {
+                self.fail(reason, pool);
+                false
+            }
+            Life::Open | Life::Ending | Life::Lingering(_) | Life::Closed(_) => false,
+        }
+    }
+
+    /// Whether bytes from the peer have a use, if only to be thrown away.
+    pub fn wants_read(&self) -> bool {
+        match self.life {
+            Life::Open => !self.paused,
+            Life::Draining(_) | Life::Lingering(_) => true,
+            Life::Ending | Life::Flushing(_) | Life::Closed(_) => false,
+        }
+    }
+
+    /// Whether it paused and may go on: see [`resume`](Self::resume).
+    pub fn wants_resume(&self, limits: &OutputLimits, pool: &Pool) -> bool {
+        self.paused && self.waiting(pool) <= limits.low
+    }
+
+    /// Whether bytes wait for room in the socket.
+    pub fn wants_write(&self) -> bool {
+        self.output.is_some()
+    }
+
+    /// Where it is in its life.
+    pub fn life(&self) -> Life {
+        self.life
+    }
+
+    /// Whether it is between two messages with nothing left to send.
+    pub fn is_idle(&self) -> bool {
+        self.life == Life::Open && self.input.is_none() && self.output.is_none()
+    }
+
+    /// Whether it is the peer's turn to send: the connection is open, and it is not
+    /// we who pause.
+    pub fn is_listening(&self) -> bool {
+        self.life == Life::Open && !self.paused
+    }
+
+    /// The reason to close, if a clock has run out at `tick`.
+    pub fn late(&self, tick: Tick, clocks: &Clocks, pool: &Pool) -> Option<CloseReason> {
+        let passed = |handle: Handle, limit: Duration| tick.since(pool.get(handle).since) > limit;
+        if let (Life::Lingering(reason), Some(input)) = (self.life, self.input) {
+            return passed(input, LINGER_TIME).then_some(reason);
+        }
+        if let (Some(output), Some(limit)) = (self.output, clocks.write)
+            && passed(output, limit)
+        {
+            return Some(CloseReason::WriteStall);
+        }
+        // While it is we who pause, the peer is not late.
+        if let (Some(input), Some(limit)) = (self.input, clocks.frame)
+            && self.is_listening()
+        {
+            let announced = pool.get(input).tally / FRAME_RATE;
+            let limit = limit.saturating_add(Duration::from_secs(announced as u64));
+            return passed(input, limit).then_some(CloseReason::FrameDeadline);
+        }
+        None
+    }
+
+    /// Bytes that wait for room in the socket.
+    fn waiting(&self, pool: &Pool) -> usize {
+        self.output.map_or(0, |output| pool.get(output).waiting().len())
+    }
+}

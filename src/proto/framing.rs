@@ -1,0 +1,294 @@
+//! Where a message ends: the contract between a byte stream and its messages.
+//!
+//! ```text
+//!  ...hel  lo\nwor  ld\n     reads, cut anywhere
+//!       └─ decode ─┘
+//!      "hello"  "world"      messages, the same for every way of cutting
+//!       └─ encode ─┘
+//!      hello\nworld\n
+//! ```
+//!
+//! A framing is a plain value with its limits inside; what one connection has to
+//! remember between two reads lives apart, in [`Framing::State`]. It sees bytes
+//! and knows neither where they come from nor who wants the messages.
+
+use std::fmt;
+use std::ops::{ControlFlow, Range};
+
+mod any;
+pub mod check;
+mod length;
+mod lines;
+mod pair;
+mod raw;
+mod spec;
+
+pub use any::AnyFraming;
+pub use length::{Endian, LengthField};
+pub use lines::{LineEnd, Lines};
+pub use pair::Pair;
+pub use raw::Raw;
+pub use spec::{ConfigError, MAX_MESSAGE, SpecProblem, parse_size};
+
+/// How one connection's bytes are cut into messages.
+///
+/// # Contract: split invariance
+///
+/// Messages and errors depend on the bytes alone, never on how reads cut them.
+/// [`check::splits`] tests exactly that; run it on framings of your own.
+///
+/// Implement [`decode`](Self::decode) and [`Encode`]; the rest is provided.
+pub trait Framing: Encode {
+    /// What one connection remembers between reads: how far it was scanned, how
+    /// deep it is nested. At most 16 bytes; box what is larger.
+    type State: Default;
+
+    /// Looks for one message at the front of `input`.
+    ///
+    /// `input` begins where the last `consumed` ended and holds all that has
+    /// arrived since; it is mutable so that a framing can join pieces in place.
+    /// With `end`, no byte will follow: a framing whose last message needs no
+    /// terminator delivers it then. [`Decoded::Incomplete`] on a non-empty input
+    /// at the end means that the message was cut off, and the caller reports
+    /// [`FrameError::Truncated`].
+    ///
+    /// # Errors
+    ///
+    /// The position of the next message is unknown, so the connection ends. A
+    /// message that can be skipped is [`Decoded::Skip`] instead.
+    fn decode(
+        &self,
+        state: &mut Self::State,
+        input: &mut [u8],
+        end: bool,
+    ) -> Result<Decoded, FrameError>;
+
+    /// Decodes all of `input`, calling `f` for each message, and for each error
+    /// that was skipped over. `f` can stop it between two messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`decode`](Self::decode), and [`FrameError::Truncated`]. What
+    /// came before the error has been passed to `f`.
+    fn each(
+        &self,
+        state: &mut Self::State,
+        input: &mut [u8],
+        end: bool,
+        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<Rest, FrameError> {
+        let mut used = 0;
+        loop {
+            let rest = &mut input[used..];
+            let (item, consumed) = match self.decode(state, rest, end)? {
+                Decoded::Message { message, consumed } => (Some(Ok(&rest[message])), consumed),
+                Decoded::Skip { consumed, error } => (error.map(Err), consumed),
+                Decoded::Incomplete { .. } if end && !rest.is_empty() => {
+                    return Err(FrameError::Truncated { received: rest.len() });
+                }
+                Decoded::Incomplete { need } => return Ok(Rest { used, need }),
+            };
+            // A framing that consumes nothing would be asked the same for ever.
+            if consumed == 0 {
+                return Err(FrameError::NoProgress);
+            }
+            used += consumed;
+            if item.is_some_and(|item| f(item).is_break()) {
+                return Ok(Rest { used, need: 0 });
+            }
+        }
+    }
+
+    /// Whether the connection is inside a message of which no byte is kept, as
+    /// while an oversize line is skipped. Its clock then goes on.
+    fn is_skipping(&self, _state: &Self::State) -> bool {
+        false
+    }
+
+    /// The most bytes that one message and its frame take on the way in.
+    ///
+    /// More than this is never kept for a message that is not complete.
+    fn max_input(&self) -> usize {
+        self.max_frame()
+    }
+}
+
+/// The way out: a message becomes bytes. Apart from [`Framing`] so that a service
+/// can hold any encoder behind a reference.
+pub trait Encode {
+    /// Appends `message` with its frame to `out`.
+    ///
+    /// # Errors
+    ///
+    /// The message cannot be sent by this framing; `out` is as it was.
+    fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError>;
+
+    /// The most bytes that one message and its frame take on the way out.
+    fn max_frame(&self) -> usize;
+
+    /// Whether the settings of this value fit each other. Called once, before it
+    /// is used.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with the numbers.
+    fn check(&self) -> Result<(), ConfigError> {
+        Ok(())
+    }
+}
+
+/// What [`Framing::decode`] found at the front of the input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// One message.
+    Message {
+        /// Where it lies in the input.
+        message: Range<usize>,
+        /// Bytes it takes with its frame. At least 1.
+        consumed: usize,
+    },
+    /// Bytes that are nobody's message: padding, or the next piece of one that is
+    /// too long.
+    Skip {
+        /// How many. At least 1.
+        consumed: usize,
+        /// Why, said once for each message that is lost.
+        error: Option<FrameError>,
+    },
+    /// Not enough has arrived. A status, not an error.
+    Incomplete {
+        /// Bytes the message will take in all, as far as is known by now.
+        need: usize,
+    },
+}
+
+/// Where [`Framing::each`] stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Bytes of the input that are done with.
+    pub used: usize,
+    /// Bytes that the unfinished message will take in all; 0 if unknown.
+    pub need: usize,
+}
+
+/// Why bytes from the peer are not messages.
+///
+/// Passed on by [`Decoded::Skip`] it costs that one message; as the error of
+/// [`Framing::decode`] it ends the connection: the position of the next message
+/// is unknown, and no later byte can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// A message larger than the limit.
+    TooLong {
+        /// Payload length the peer announced, in bytes; `None` where the wire
+        /// announces nothing and the end just did not come.
+        announced: Option<u64>,
+        /// The limit, in bytes.
+        max: usize,
+    },
+    /// A length that, adjusted, is less than nothing.
+    BadLength {
+        /// The number in the length field.
+        value: u64,
+        /// What the framing adds to it.
+        adjust: i64,
+    },
+    /// LF without CR before it where CRLF ends a line.
+    BareLf {
+        /// Bytes of the line before the LF.
+        at: u64,
+    },
+    /// The peer finished sending in the middle of a message.
+    Truncated {
+        /// Bytes of it that did arrive, frame included.
+        received: usize,
+    },
+    /// The framing itself is wrong: it consumed nothing. Only a framing written
+    /// outside this crate can do so.
+    NoProgress,
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { announced: Some(announced), max } => {
+                write!(f, "message of {announced} bytes exceeds the limit of {max}")
+            }
+            Self::TooLong { announced: None, max } => {
+                write!(f, "message did not end within the limit of {max} bytes")
+            }
+            Self::BadLength { value, adjust } => {
+                write!(f, "length {value} adjusted by {adjust} is below zero")
+            }
+            Self::BareLf { at } => {
+                write!(f, "LF without CR after {at} bytes of a line that must end in CRLF")
+            }
+            Self::Truncated { received } => {
+                write!(f, "stream ended {received} bytes into a message")
+            }
+            Self::NoProgress => write!(f, "the framing consumed nothing"),
+        }
+    }
+}
+
+impl std::error::Error for FrameError {}
+
+/// Why a message cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The message is larger than the limit, or than its length field can say.
+    TooLong {
+        /// Its length, in bytes.
+        len: usize,
+        /// The most that fits, in bytes.
+        max: usize,
+    },
+    /// The message should begin with the header that decoding left in it.
+    TooShort {
+        /// Its length, in bytes.
+        len: usize,
+        /// The length of that header, in bytes.
+        min: usize,
+    },
+    /// The message contains what marks its end.
+    Delimiter {
+        /// Where, in bytes from its beginning.
+        at: usize,
+    },
+    /// The connection has too much to send already.
+    OutputFull {
+        /// Bytes that would be queued with this message.
+        queued: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { len, max } => {
+                write!(f, "message of {len} bytes exceeds the limit of {max}")
+            }
+            Self::TooShort { len, min } => {
+                write!(f, "message of {len} bytes is shorter than its header of {min}")
+            }
+            Self::Delimiter { at } => write!(f, "message contains its own delimiter at byte {at}"),
+            Self::OutputFull { queued, max } => {
+                write!(f, "{queued} bytes to send exceed the limit of {max}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+/// Refuses what is longer than `max`.
+fn check_len(message: &[u8], max: usize) -> Result<(), EncodeError> {
+    if message.len() > max {
+        return Err(EncodeError::TooLong { len: message.len(), max });
+    }
+    Ok(())
+}

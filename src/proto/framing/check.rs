@@ -1,0 +1,273 @@
+//! Does a framing keep its contract? The test every framing of this crate takes.
+//!
+//! ```
+//! use oneloop::proto::framing::check;
+//! use oneloop::Lines;
+//!
+//! let outcome = check::splits(&Lines::default(), b"one\ntwo\r\n")?;
+//! assert_eq!(outcome.messages(), [b"one", b"two"]);
+//! assert_eq!(outcome.error, None);
+//! # Ok::<(), check::Difference>(())
+//! ```
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use super::{FrameError, Framing};
+
+/// What a stream was decoded to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Messages, and errors that were skipped over, in order.
+    pub items: Vec<Result<Vec<u8>, FrameError>>,
+    /// The error that ended it, if one did.
+    pub error: Option<FrameError>,
+}
+
+impl Outcome {
+    /// The messages alone.
+    pub fn messages(&self) -> Vec<&[u8]> {
+        self.items.iter().flatten().map(Vec::as_slice).collect()
+    }
+}
+
+/// The same stream, decoded to something else when cut in another way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Lengths of the pieces, the rest of the stream being one more piece.
+    pub pieces: Vec<usize>,
+    /// The seed the pieces were drawn from, if they were.
+    pub seed: Option<u64>,
+    /// The stream fed at once.
+    pub whole: Outcome,
+    /// The stream fed in these pieces.
+    pub cut: Outcome,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "fed in pieces of {:?} bytes", self.pieces)?;
+        if let Some(seed) = self.seed {
+            write!(f, " (seed {seed})")?;
+        }
+        write!(f, ": {:?}, but whole: {:?}", self.cut, self.whole)
+    }
+}
+
+impl std::error::Error for Difference {}
+
+/// Streams up to this many bytes are cut at every pair of places.
+const EXHAUSTIVE: usize = 96;
+/// Ways of cutting at random that are tried on every stream.
+const RANDOM_CUTS: u64 = 64;
+
+/// Checks that `framing` decodes `stream`, and its end, to the same however it is
+/// cut: whole, byte by byte, at every pair of places if it is at most 96 bytes
+/// long, and in 64 random ways. Returns what it decodes to.
+///
+/// # Errors
+///
+/// The first difference, with the cuts that show it.
+pub fn splits<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Difference> {
+    splits_as(framing, stream, |outcome| outcome)
+}
+
+/// [`splits`] for a framing whose messages are the reads themselves: only the
+/// joined bytes are compared, and returned as one message.
+///
+/// # Errors
+///
+/// The first difference, with the cuts that show it.
+pub fn joined<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Difference> {
+    splits_as(framing, stream, |outcome| {
+        let joined = outcome.messages().concat();
+        Outcome { items: vec![Ok(joined)], error: outcome.error }
+    })
+}
+
+fn splits_as<F: Framing>(
+    framing: &F,
+    stream: &[u8],
+    view: impl Fn(Outcome) -> Outcome,
+) -> Result<Outcome, Difference> {
+    let whole = view(decode(framing, stream, &[]));
+    let compare = |pieces: Vec<usize>, seed| {
+        let cut = view(decode(framing, stream, &pieces));
+        if cut == whole {
+            return Ok(());
+        }
+        Err(Difference { pieces, seed, whole: whole.clone(), cut })
+    };
+    compare(vec![stream.len()], None)?;
+    compare(vec![1; stream.len()], None)?;
+    if stream.len() <= EXHAUSTIVE {
+        for first in 0..=stream.len() {
+            for second in 0..=stream.len() - first {
+                compare(vec![first, second], None)?;
+            }
+        }
+    }
+    for seed in 0..RANDOM_CUTS {
+        let mut random = SplitMix64(seed);
+        // Small pieces on some seeds, large ones on others.
+        let most = 1 + random.next() as usize % (2 + stream.len() / 2);
+        let mut left = stream.len();
+        let mut pieces = Vec::new();
+        while left > 0 {
+            let piece = (random.next() as usize % (most + 1)).min(left);
+            pieces.push(piece);
+            left -= piece;
+        }
+        compare(pieces, Some(seed))?;
+    }
+    Ok(whole)
+}
+
+/// Feeds `stream` as a connection would: what is left over is kept and comes
+/// first the next time. The last piece comes together with the end.
+fn decode<F: Framing>(framing: &F, stream: &[u8], pieces: &[usize]) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut state = F::State::default();
+    let mut kept: Vec<u8> = Vec::new();
+    let mut rest = stream;
+    for piece in pieces.iter().copied().map(Some).chain([None]) {
+        let (now, later) = rest.split_at(piece.unwrap_or(rest.len()));
+        rest = later;
+        kept.extend_from_slice(now);
+        let result = framing.each(&mut state, &mut kept, piece.is_none(), |item| {
+            outcome.items.push(item.map(<[u8]>::to_vec));
+            ControlFlow::Continue(())
+        });
+        match result {
+            Ok(found) => drop(kept.drain(..found.used)),
+            Err(error) => {
+                outcome.error = Some(error);
+                break;
+            }
+        }
+    }
+    outcome
+}
+
+/// A small random generator: the cuts must be the same on every machine.
+/// (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.)
+struct SplitMix64(u64);
+
+impl SplitMix64 {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        AnyFraming, Decoded, Encode, EncodeError, Endian, LengthField, Lines, Pair, Raw,
+    };
+    use super::*;
+
+    /// Takes whatever a read brings for a message: the bug that every framing
+    /// exists to avoid.
+    struct ReadIsMessage;
+
+    impl Framing for ReadIsMessage {
+        type State = ();
+
+        fn decode(&self, (): &mut (), input: &mut [u8], _: bool) -> Result<Decoded, FrameError> {
+            let len = input.len();
+            Ok(match len {
+                0 => Decoded::Incomplete { need: 1 },
+                _ => Decoded::Message { message: 0..len, consumed: len },
+            })
+        }
+    }
+
+    impl Encode for ReadIsMessage {
+        fn encode(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn max_frame(&self) -> usize {
+            0
+        }
+    }
+
+    /// Consumes nothing, for ever.
+    struct Stuck;
+
+    impl Framing for Stuck {
+        type State = ();
+
+        fn decode(&self, (): &mut (), _: &mut [u8], _: bool) -> Result<Decoded, FrameError> {
+            Ok(Decoded::Message { message: 0..0, consumed: 0 })
+        }
+    }
+
+    impl Encode for Stuck {
+        fn encode(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), EncodeError> {
+            Ok(())
+        }
+
+        fn max_frame(&self) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn a_framing_that_depends_on_reads_is_caught_with_the_cut() {
+        let difference = splits(&ReadIsMessage, b"ab").expect_err("its messages are the reads");
+        assert_eq!(difference.pieces, [1, 1]);
+        assert!(joined(&ReadIsMessage, b"ab").is_ok(), "the bytes themselves are kept");
+    }
+
+    #[test]
+    fn a_framing_that_consumes_nothing_ends_in_an_error_not_in_a_loop() {
+        let outcome = splits(&Stuck, b"ab").expect("the same for every cut");
+        assert_eq!(outcome.error, Some(FrameError::NoProgress));
+    }
+
+    #[test]
+    fn raw_loses_no_byte() {
+        let outcome = joined(&Raw::default().max(3), b"any bytes \r\n\0\xff");
+        assert_eq!(outcome.map(|o| o.messages().concat()), Ok(b"any bytes \r\n\0\xff".to_vec()));
+    }
+
+    /// Long streams of valid messages with damage at one random place.
+    #[test]
+    fn random_streams_decode_the_same_however_they_are_cut() {
+        for word in AnyFraming::WORDS.iter().filter(|word| **word != "raw") {
+            for seed in 0..40 {
+                let framing = AnyFraming::from_spec(word, Some(200)).expect("a word of the list");
+                let mut random = SplitMix64(seed);
+                let mut stream = Vec::new();
+                for _ in 0..random.next() % 40 {
+                    let byte = b' ' + (random.next() % 90) as u8;
+                    let message = vec![byte; random.next() as usize % 201];
+                    framing.encode(&message, &mut stream).expect("within the limit");
+                }
+                if seed % 2 == 1 && !stream.is_empty() {
+                    let at = random.next() as usize % stream.len();
+                    stream[at] = random.next() as u8;
+                }
+                if let Err(difference) = splits(&framing, &stream) {
+                    panic!("{word}, stream seed {seed}: {difference}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_pair_decodes_with_one_and_encodes_with_the_other() {
+        let pair = Pair { decode: LengthField::u16(Endian::Big), encode: Lines::default() };
+        let outcome = splits(&pair, b"\0\x02hi").expect("a length field");
+        let mut out = Vec::new();
+        pair.encode(outcome.messages()[0], &mut out).expect("no LF inside");
+        assert_eq!(out, b"hi\n");
+        let wrong = Pair { decode: Raw::default(), encode: LengthField::u8().max(256) };
+        assert!(wrong.check().is_err(), "both halves are checked");
+    }
+}

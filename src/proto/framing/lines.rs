@@ -1,0 +1,307 @@
+//! Lines of bytes, ended by LF or CRLF.
+
+use memchr::memchr;
+
+use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, check_len, spec};
+
+/// A message is a line without its end. Bytes are opaque; a lone CR is data.
+///
+/// An oversize line is reported once and skipped up to its end, no byte of it is
+/// a message, and the next line is. The limit counts the bytes before the line
+/// end: a line that is just short enough stays so when its CR arrives alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lines {
+    max: usize,
+    ends: LineEnd,
+    eof_is_end: bool,
+}
+
+/// What ends a line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LineEnd {
+    /// LF, and one CR before it is dropped. Writes LF. SPEC word `lines`.
+    ///
+    /// Convenient between people and programs; where two programs must never
+    /// disagree about a line, choose one of the others.
+    #[default]
+    Either,
+    /// LF; CR is data. Writes LF. SPEC word `lines:lf`.
+    Lf,
+    /// CRLF; a bare LF ends the connection. Writes CRLF. SPEC word `lines:crlf`.
+    CrLf,
+}
+
+impl Lines {
+    /// The longest line, in bytes without its end. Default: 64 KiB. At the limit,
+    /// [`FrameError::TooLong`], and the line is skipped.
+    pub fn max(mut self, bytes: usize) -> Self {
+        self.max = bytes;
+        self
+    }
+
+    /// What ends a line. Default: [`LineEnd::Either`].
+    pub fn ended_by(mut self, ends: LineEnd) -> Self {
+        self.ends = ends;
+        self
+    }
+
+    /// Whether the end of the stream ends the last line too. Default: no, and a
+    /// last line without its end is [`FrameError::Truncated`].
+    pub fn eof_is_end(mut self, yes: bool) -> Self {
+        self.eof_is_end = yes;
+        self
+    }
+
+    /// The bytes that a line of the maximum length may take with its end. One
+    /// more without LF, and the line is too long however it goes on.
+    fn window(&self) -> usize {
+        self.max
+            + match self.ends {
+                LineEnd::Lf => 1,
+                LineEnd::Either | LineEnd::CrLf => 2,
+            }
+    }
+
+    fn end(&self) -> &'static [u8] {
+        match self.ends {
+            LineEnd::Either | LineEnd::Lf => b"\n",
+            LineEnd::CrLf => b"\r\n",
+        }
+    }
+
+    fn too_long(&self) -> Option<FrameError> {
+        Some(FrameError::TooLong { announced: None, max: self.max })
+    }
+
+    /// The payload length of a line whose bytes before the LF end in `line`, with
+    /// `before` skipped ones in front.
+    fn payload(&self, before: u32, line: &[u8]) -> Result<usize, FrameError> {
+        let has_cr = line.last() == Some(&b'\r');
+        match self.ends {
+            LineEnd::CrLf if !has_cr => {
+                Err(FrameError::BareLf { at: u64::from(before) + line.len() as u64 })
+            }
+            LineEnd::Lf => Ok(line.len()),
+            LineEnd::Either | LineEnd::CrLf => Ok(line.len() - usize::from(has_cr)),
+        }
+    }
+
+    /// Goes on skipping an oversize line.
+    fn skip(&self, state: &mut Scan, input: &[u8]) -> Result<Decoded, FrameError> {
+        let Some(at) = memchr(b'\n', input) else {
+            return Ok(self.skip_all(state, input, None));
+        };
+        self.payload(state.scanned, &input[..at])?;
+        *state = Scan::default();
+        Ok(Decoded::Skip { consumed: at + 1, error: None })
+    }
+
+    /// Skips `input`, which holds no LF, but for a CR that may belong to the end
+    /// of the line: whether an LF is bare must not depend on the cut.
+    fn skip_all(&self, state: &mut Scan, input: &[u8], error: Option<FrameError>) -> Decoded {
+        let held_back = self.ends == LineEnd::CrLf && input.last() == Some(&b'\r');
+        let consumed = input.len() - usize::from(held_back);
+        if consumed == 0 {
+            return Decoded::Incomplete { need: input.len() + 1 };
+        }
+        let count = u32::try_from(consumed).unwrap_or(u32::MAX);
+        *state = Scan { scanned: state.scanned.saturating_add(count), skipping: true };
+        Decoded::Skip { consumed, error }
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self { max: spec::DEFAULT_MAX_LINE, ends: LineEnd::default(), eof_is_end: false }
+    }
+}
+
+/// What is remembered of an unfinished line.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    /// Bytes known to hold no LF, so that each byte is looked at once; while
+    /// skipping, bytes skipped.
+    scanned: u32,
+    /// The line was too long and has been reported.
+    skipping: bool,
+}
+
+impl Framing for Lines {
+    type State = Scan;
+
+    #[inline]
+    fn decode(&self, state: &mut Scan, input: &mut [u8], end: bool) -> Result<Decoded, FrameError> {
+        if state.skipping {
+            let skipped = self.skip(state, input)?;
+            // The lost line has been reported; that it also lacks its end is no
+            // second loss.
+            return Ok(match skipped {
+                Decoded::Incomplete { .. } if end && !input.is_empty() => {
+                    Decoded::Skip { consumed: input.len(), error: None }
+                }
+                skipped => skipped,
+            });
+        }
+        let window = input.len().min(self.window());
+        let scanned = state.scanned as usize;
+        if let Some(at) = memchr(b'\n', &input[scanned..window]) {
+            let line = scanned + at;
+            state.scanned = 0;
+            let payload = self.payload(0, &input[..line])?;
+            let consumed = line + 1;
+            return Ok(if payload > self.max {
+                Decoded::Skip { consumed, error: self.too_long() }
+            } else {
+                Decoded::Message { message: 0..payload, consumed }
+            });
+        }
+        if window == self.window() {
+            state.scanned = 0;
+            return Ok(self.skip_all(state, &input[..window], self.too_long()));
+        }
+        if end && self.eof_is_end && !input.is_empty() {
+            state.scanned = 0;
+            let len = input.len();
+            return Ok(if len > self.max {
+                Decoded::Skip { consumed: len, error: self.too_long() }
+            } else {
+                Decoded::Message { message: 0..len, consumed: len }
+            });
+        }
+        state.scanned = u32::try_from(window).expect("`check` keeps `max` below 2^30");
+        Ok(Decoded::Incomplete { need: window + 1 })
+    }
+
+    fn is_skipping(&self, state: &Scan) -> bool {
+        state.skipping
+    }
+
+    fn max_input(&self) -> usize {
+        self.window()
+    }
+}
+
+impl Encode for Lines {
+    /// A payload with LF inside is refused. One that ends in CR is not, though a
+    /// reader of [`LineEnd::Either`] will take that CR for a part of the end.
+    fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        check_len(message, self.max)?;
+        if let Some(at) = memchr(b'\n', message) {
+            return Err(EncodeError::Delimiter { at });
+        }
+        out.extend_from_slice(message);
+        out.extend_from_slice(self.end());
+        Ok(())
+    }
+
+    fn max_frame(&self) -> usize {
+        self.max + self.end().len()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        spec::check_max(self.max, u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check;
+    use super::*;
+
+    const EITHER: LineEnd = LineEnd::Either;
+    const LF: LineEnd = LineEnd::Lf;
+    const CRLF: LineEnd = LineEnd::CrLf;
+
+    fn too_long() -> Result<&'static [u8], FrameError> {
+        Err(FrameError::TooLong { announced: None, max: 4 })
+    }
+
+    #[test]
+    fn a_stream_gives_these_lines_however_it_is_cut() {
+        type Items = Vec<Result<&'static [u8], FrameError>>;
+        let ok = |lines: &[&'static str]| lines.iter().map(|l| Ok(l.as_bytes())).collect::<Items>();
+        let bare = |at| Some(FrameError::BareLf { at });
+        let truncated = |received| Some(FrameError::Truncated { received });
+
+        #[rustfmt::skip]
+        let cases: Vec<(&str, LineEnd, &[u8], Items, Option<FrameError>)> = vec![
+            // what is being shown               mode    bytes                items                    end
+            ("nothing",                          EITHER, b"",                 ok(&[]),                 None),
+            ("one line",                         EITHER, b"abc\n",            ok(&["abc"]),            None),
+            ("an empty line is a message",       EITHER, b"\n\r\n",           ok(&["", ""]),           None),
+            ("CR before LF is dropped",          EITHER, b"ab\r\nc\n",        ok(&["ab", "c"]),        None),
+            ("only one CR is",                   EITHER, b"ab\r\r\n",         ok(&["ab\r"]),           None),
+            ("a lone CR is data",                EITHER, b"a\rb\n",           ok(&["a\rb"]),           None),
+            ("bytes are opaque",                 EITHER, b"\0\x1b\x7f\n",     ok(&["\0\x1b\x7f"]),     None),
+            ("CR is data",                       LF,     b"ab\r\n",           ok(&["ab\r"]),           None),
+            ("CRLF",                             CRLF,   b"ab\r\nc\r\n",      ok(&["ab", "c"]),        None),
+            ("a bare LF ends it",                CRLF,   b"ab\r\ncd\nef\r\n", ok(&["ab"]),             bare(2)),
+            ("the longest",                      EITHER, b"abcd\n",           ok(&["abcd"]),           None),
+            ("the longest, CRLF",                EITHER, b"abcd\r\n",         ok(&["abcd"]),           None),
+            ("the longest, strict",              CRLF,   b"abcd\r\n",         ok(&["abcd"]),           None),
+            ("the longest counts CR as data",    LF,     b"abc\r\n",          ok(&["abc\r"]),          None),
+            ("one too many",                     EITHER, b"abcde\nf\n",       vec![too_long(), Ok(b"f")], None),
+            ("one too many, CRLF",               EITHER, b"abcde\r\nf\n",     vec![too_long(), Ok(b"f")], None),
+            ("one too many, LF only",            LF,     b"abcde\nf\n",       vec![too_long(), Ok(b"f")], None),
+            ("one too many, strict",             CRLF,   b"abcde\r\nf\r\n",   vec![too_long(), Ok(b"f")], None),
+            ("CR one past the longest",          LF,     b"abcd\r\nf\n",      vec![too_long(), Ok(b"f")], None),
+            ("far too many, reported once",      EITHER, b"0123456789abcdef\nf\n", vec![too_long(), Ok(b"f")], None),
+            ("skipped CRs count for nothing",    CRLF,   b"abc\rdefgh\r\r\nf\r\n", vec![too_long(), Ok(b"f")], None),
+            ("each is reported",                 EITHER, b"abcdefg\nhijklmn\n", vec![too_long(), too_long()], None),
+            ("a bare LF ends a skipped line",    CRLF,   b"abcdefgh\nf\r\n",  vec![too_long()],        bare(8)),
+            ("end inside a line",                EITHER, b"ab\ncd",           ok(&["ab"]),             truncated(2)),
+            ("end after CR",                     EITHER, b"cd\r",             ok(&[]),                 truncated(3)),
+            ("end inside a skipped line",        EITHER, b"abcdefgh",         vec![too_long()],        None),
+            ("end after a CR that is skipped",   CRLF,   b"abcdefgh\r",       vec![too_long()],        None),
+        ];
+        for (name, ends, bytes, items, end) in cases {
+            let lines = Lines::default().max(4).ended_by(ends);
+            let outcome = check::splits(&lines, bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
+            assert_eq!(outcome.error, end, "{name}");
+            let items: Vec<_> = items.into_iter().map(|item| item.map(<[u8]>::to_vec)).collect();
+            assert_eq!(outcome.items, items, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_the_stream_ends_a_line_only_if_asked() {
+        let lines = Lines::default().max(4).eof_is_end(true);
+        for (bytes, last) in
+            [(&b"a\nbcd"[..], &b"bcd"[..]), (b"a\nb\r", b"b\r"), (b"\nabcd", b"abcd")]
+        {
+            let outcome = check::splits(&lines, bytes).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(outcome.items.last(), Some(&Ok(last.to_vec())));
+            assert_eq!(outcome.error, None);
+        }
+        let outcome = check::splits(&lines, b"abcde").unwrap_or_else(|e| panic!("{e}"));
+        assert_eq!(outcome.items, [Err(FrameError::TooLong { announced: None, max: 4 })]);
+    }
+
+    #[test]
+    fn each_mode_writes_its_own_line_end_and_refuses_lf_inside() {
+        for (ends, expected) in [(EITHER, &b"ab\n"[..]), (LF, b"ab\n"), (CRLF, b"ab\r\n")] {
+            let lines = Lines::default().max(4).ended_by(ends);
+            let mut out = Vec::new();
+            assert_eq!(lines.encode(b"ab", &mut out), Ok(()));
+            assert_eq!(lines.encode(b"a\nb", &mut out), Err(EncodeError::Delimiter { at: 1 }));
+            assert_eq!(
+                lines.encode(b"abcde", &mut out),
+                Err(EncodeError::TooLong { len: 5, max: 4 })
+            );
+            assert_eq!(out, expected, "a refused message leaves no byte behind");
+            assert!(out.len() <= lines.max_frame());
+        }
+    }
+
+    #[test]
+    fn every_byte_of_a_trickled_line_is_looked_at_once() {
+        let lines = Lines::default();
+        let mut state = Scan::default();
+        let mut bytes = vec![b'x'; 60_000];
+        for len in 1..=bytes.len() {
+            let decoded = lines.decode(&mut state, &mut bytes[..len], false);
+            assert_eq!(decoded, Ok(Decoded::Incomplete { need: len + 1 }));
+            assert_eq!(state.scanned as usize, len);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! One framing in, another out.
+
+use std::ops::ControlFlow;
+
+use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Rest};
+
+/// Decodes as `decode` does and encodes as `encode` does.
+///
+/// ```
+/// use oneloop::{Encode, Lines, Pair, Raw};
+///
+/// let pair = Pair { decode: Lines::default(), encode: Raw::default() };
+/// let mut out = Vec::new();
+/// pair.encode(b"no line end", &mut out)?;
+/// assert_eq!(out, b"no line end");
+/// # Ok::<(), oneloop::EncodeError>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pair<D, E> {
+    /// The framing of what comes in.
+    pub decode: D,
+    /// The framing of what goes out.
+    pub encode: E,
+}
+
+impl<D: Framing, E: Encode> Framing for Pair<D, E> {
+    type State = D::State;
+
+    fn decode(
+        &self,
+        state: &mut D::State,
+        input: &mut [u8],
+        end: bool,
+    ) -> Result<Decoded, FrameError> {
+        self.decode.decode(state, input, end)
+    }
+
+    fn each(
+        &self,
+        state: &mut D::State,
+        input: &mut [u8],
+        end: bool,
+        f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<Rest, FrameError> {
+        self.decode.each(state, input, end, f)
+    }
+
+    fn is_skipping(&self, state: &D::State) -> bool {
+        self.decode.is_skipping(state)
+    }
+
+    fn max_input(&self) -> usize {
+        self.decode.max_input()
+    }
+}
+
+impl<D: Encode, E: Encode> Encode for Pair<D, E> {
+    fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        self.encode.encode(message, out)
+    }
+
+    fn max_frame(&self) -> usize {
+        self.encode.max_frame()
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        self.decode.check()?;
+        self.encode.check()
+    }
+}

@@ -1,0 +1,171 @@
+//! What a service asks for anyone but the peer it is serving.
+//!
+//! ```text
+//!  bytes    |  msg 1  |  msg 2  |  msg 3  |      each message encoded once
+//!  letters   to #5 ─┘   to all ┘   to all ┘      who gets which piece
+//!  orders    close #7, timer of #5               what is not a message
+//! ```
+//!
+//! Nothing happens while the service runs: it cannot be entered again, and the
+//! connection it names may be the next one in the queue. The loop carries out
+//! orders after the peer's turn and delivers letters at the end of its own.
+//! The post knows encoders, not sockets.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::framing::{Encode, EncodeError};
+use super::service::{Audience, ConnId};
+
+/// Messages and orders that wait for the end of a turn.
+#[derive(Default)]
+pub struct Post {
+    bytes: Vec<u8>,
+    letters: Vec<Letter>,
+    orders: VecDeque<Order>,
+    /// By endpoint: how its connections want messages to be framed.
+    encoders: Vec<Rc<dyn Encode>>,
+}
+
+/// The most bytes of messages under way in one turn: 16 MiB. At the limit, `send`
+/// and `broadcast` fail with [`EncodeError::OutputFull`].
+const MAX_BYTES: usize = 16 << 20;
+/// From here on the loop delivers before it serves the next peer, in bytes.
+const DELIVER_EARLY: usize = 1 << 18;
+/// Memory kept for the next turn, in bytes.
+const MAX_KEPT: usize = 1 << 18;
+
+/// One message for one connection or for all of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Letter {
+    pub(crate) to: Address,
+    /// Where in [`Post::bytes`] it lies, framed.
+    pub(crate) range: Range<usize>,
+}
+
+/// Who gets a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Address {
+    One(ConnId),
+    All { endpoint: u8, except: Option<ConnId> },
+}
+
+/// What a service wants done that is not a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Close that connection, in order.
+    Close(ConnId),
+    /// Call its timer at that time.
+    Timer(ConnId, Duration),
+    /// End the server.
+    Shutdown,
+}
+
+impl Post {
+    /// An empty post without endpoints.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the encoder of the next endpoint.
+    pub(crate) fn add_encoder(&mut self, encoder: Rc<dyn Encode>) {
+        self.encoders.push(encoder);
+    }
+
+    pub(crate) fn order(&mut self, order: Order) {
+        self.orders.push_back(order);
+    }
+
+    pub(crate) fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
+        self.write(to.endpoint(), message, |letters, range| {
+            letters.push(Letter { to: Address::One(to), range });
+        })
+    }
+
+    pub(crate) fn send_all(
+        &mut self,
+        to: impl IntoIterator<Item = ConnId>,
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        let mut to = to.into_iter().peekable();
+        let Some(first) = to.peek() else { return Ok(()) };
+        let endpoint = first.endpoint();
+        self.write(endpoint, message, |letters, range| {
+            // The bytes are framed for one endpoint; to any other they are noise.
+            let to = to.filter(|id| id.endpoint() == endpoint);
+            letters.extend(to.map(|id| Letter { to: Address::One(id), range: range.clone() }));
+        })
+    }
+
+    pub(crate) fn broadcast(
+        &mut self,
+        from: ConnId,
+        to: Audience,
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        let except = (to == Audience::Others).then_some(from);
+        self.broadcast_on(from.endpoint(), except, message)
+    }
+
+    pub(crate) fn broadcast_on(
+        &mut self,
+        endpoint: u8,
+        except: Option<ConnId>,
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        self.write(endpoint, message, |letters, range| {
+            letters.push(Letter { to: Address::All { endpoint, except }, range });
+        })
+    }
+
+    fn write(
+        &mut self,
+        endpoint: u8,
+        message: &[u8],
+        address: impl FnOnce(&mut Vec<Letter>, Range<usize>),
+    ) -> Result<(), EncodeError> {
+        // A name of no endpoint can only come from another server: nobody is there.
+        let Some(encoder) = self.encoders.get(usize::from(endpoint)) else { return Ok(()) };
+        let start = self.bytes.len();
+        encoder.encode(message, &mut self.bytes)?;
+        let queued = self.bytes.len();
+        if queued > MAX_BYTES {
+            self.bytes.truncate(start);
+            return Err(EncodeError::OutputFull { queued, max: MAX_BYTES });
+        }
+        address(&mut self.letters, start..queued);
+        Ok(())
+    }
+
+    /// The oldest order.
+    pub(crate) fn next_order(&mut self) -> Option<Order> {
+        self.orders.pop_front()
+    }
+
+    /// Whether letters should leave before the next peer is served.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.bytes.len() >= DELIVER_EARLY
+    }
+
+    /// The letters so far and the bytes they refer to.
+    pub(crate) fn take_letters(&mut self) -> (Vec<Letter>, Vec<u8>) {
+        (std::mem::take(&mut self.letters), std::mem::take(&mut self.bytes))
+    }
+
+    pub(crate) fn has_letters(&self) -> bool {
+        !self.letters.is_empty()
+    }
+
+    /// Gives the memory of delivered letters back for the next turn.
+    pub(crate) fn recycle(&mut self, mut letters: Vec<Letter>, mut bytes: Vec<u8>) {
+        letters.clear();
+        bytes.clear();
+        // A service that was called meanwhile may have written again.
+        if self.bytes.is_empty() && bytes.capacity() <= MAX_KEPT {
+            self.letters = letters;
+            self.bytes = bytes;
+        }
+    }
+}

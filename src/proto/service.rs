@@ -1,0 +1,499 @@
+//! What a program does with messages: the trait to implement, and what it may ask
+//! of the loop while it does.
+//!
+//! ```text
+//!                   ┌─▶ reply ────────▶ out, with the replies to the same read
+//!  message ▶ Service┤
+//!                   └─▶ send, broadcast, close, set_timer, shutdown
+//!                         └─▶ Post: applied after this connection's turn
+//! ```
+//!
+//! A service sees messages and names of connections. It knows no framing, no
+//! socket and no buffer, and nothing it calls comes back into it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
+use std::time::Duration;
+
+use super::conn::OutputLimits;
+use super::framing::{Encode, EncodeError, FrameError};
+use super::post::{Order, Post};
+
+/// A server's behaviour: what to do with each message.
+///
+/// A closure from context and message is a service:
+///
+/// ```
+/// use oneloop::{Context, Service};
+///
+/// fn is_service(_: impl Service) {}
+/// is_service(|cx: &mut Context<'_>, message: &[u8]| cx.reply(message));
+/// ```
+///
+/// Methods return what [`Context::reply`] returns, so `?` works in them. An error
+/// that is handed on closes the connection with [`CloseReason::BadReply`], after
+/// the replies before it.
+pub trait Service {
+    /// What the service remembers of each connection.
+    type Session: Default;
+
+    /// A connection was accepted. Default: nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection.
+    fn opened(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _session: &mut Self::Session,
+    ) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// A message came in. It lies in the loop's buffer: copy what is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection.
+    fn message(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Self::Session,
+        message: &[u8],
+    ) -> Result<(), EncodeError>;
+
+    /// The peer's bytes are not a message. If that can be skipped, the connection
+    /// goes on, else it closes after what is replied here. Default: nothing.
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection.
+    fn bad_input(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _session: &mut Self::Session,
+        _error: &FrameError,
+    ) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// The time set with [`Context::set_timer`] has come. Default: nothing.
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection.
+    fn timer(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _session: &mut Self::Session,
+    ) -> Result<(), EncodeError> {
+        Ok(())
+    }
+
+    /// The connection is over; called once for each that was opened. Replies go
+    /// nowhere any more, messages to others do. Default: nothing.
+    fn closed(
+        &mut self,
+        _cx: &mut Context<'_>,
+        _session: &mut Self::Session,
+        _reason: CloseReason,
+    ) {
+    }
+}
+
+impl<T> Service for T
+where
+    T: FnMut(&mut Context<'_>, &[u8]) -> Result<(), EncodeError>,
+{
+    type Session = ();
+
+    fn message(
+        &mut self,
+        cx: &mut Context<'_>,
+        (): &mut (),
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        self(cx, message)
+    }
+}
+
+/// What a service may do while it is called.
+pub struct Context<'a> {
+    pub(super) encoder: &'a dyn Encode,
+    pub(super) replies: &'a mut Vec<u8>,
+    pub(super) post: &'a mut Post,
+    pub(super) traffic: &'a mut Traffic,
+    pub(super) scene: &'a Scene,
+    /// Bytes that waited for this connection before this call.
+    pub(super) queued: usize,
+    pub(super) fate: Option<Fate>,
+}
+
+/// Who and when: what stays the same during one connection's turn.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// The connection.
+    pub id: ConnId,
+    /// The other end.
+    pub peer: PeerAddr,
+    /// Time since the loop began.
+    pub now: Duration,
+    /// Connections of this endpoint, this one included.
+    pub connections: usize,
+    /// How much may wait to be sent.
+    pub output: OutputLimits,
+}
+
+/// How a connection's own service ends it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// In order: what is queued is sent first.
+    Close(CloseReason),
+    /// At once: what is queued is lost.
+    Abort(CloseReason),
+}
+
+impl Context<'_> {
+    /// Sends `message` to the peer whose message is being served.
+    ///
+    /// Replies to one read leave together, in one system call.
+    ///
+    /// # Errors
+    ///
+    /// The framing cannot carry it, or it would pass the hard limit of queued
+    /// output; then the connection closes with [`CloseReason::OutputCap`].
+    pub fn reply(&mut self, message: &[u8]) -> Result<(), EncodeError> {
+        let before = self.replies.len();
+        self.encoder.encode(message, self.replies)?;
+        let (queued, max) = (self.queued + self.replies.len(), self.scene.output.max);
+        if queued > max {
+            self.replies.truncate(before);
+            self.fate.get_or_insert(Fate::Abort(CloseReason::OutputCap));
+            return Err(EncodeError::OutputFull { queued, max });
+        }
+        self.traffic.messages_out += 1;
+        Ok(())
+    }
+
+    /// Sends `message` to another connection, of any endpoint, in that endpoint's
+    /// framing. Leaves at the end of the turn. If the connection is gone by then,
+    /// or has no room, that is counted and no error.
+    ///
+    /// # Errors
+    ///
+    /// That framing cannot carry it, or too much is on its way in this turn.
+    pub fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
+        self.post.send(to, message)
+    }
+
+    /// Sends `message` to each of `to`, encoded once. All must be of one endpoint.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_all(
+        &mut self,
+        to: impl IntoIterator<Item = ConnId>,
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        self.post.send_all(to, message)
+    }
+
+    /// Sends `message` to everyone on this endpoint, encoded once.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn broadcast(&mut self, to: Audience, message: &[u8]) -> Result<(), EncodeError> {
+        self.post.broadcast(self.scene.id, to, message)
+    }
+
+    /// Ends this connection after this message: what is queued is sent, what the
+    /// peer sends from now on is thrown away, then the connection closes.
+    pub fn close_after_flush(&mut self) {
+        self.fate.get_or_insert(Fate::Close(CloseReason::AppClose));
+    }
+
+    /// Ends any connection, this one included. In order as
+    /// [`close_after_flush`](Self::close_after_flush) does; messages sent to it
+    /// before still arrive.
+    pub fn close(&mut self, id: ConnId) {
+        if id == self.scene.id {
+            self.close_after_flush();
+        } else {
+            self.post.order(Order::Close(id));
+        }
+    }
+
+    /// Has [`Service::timer`] called for this connection in `after`; exact to a
+    /// millisecond or two. One timer a connection: setting it again moves it.
+    pub fn set_timer(&mut self, after: Duration) {
+        self.post.order(Order::Timer(self.scene.id, self.scene.now.saturating_add(after)));
+    }
+
+    /// Ends the server in order, as [`Handle::shutdown`](crate::Handle::shutdown).
+    pub fn shutdown(&mut self) {
+        self.post.order(Order::Shutdown);
+    }
+
+    /// The name of this connection.
+    pub fn id(&self) -> ConnId {
+        self.scene.id
+    }
+
+    /// The address of the peer.
+    pub fn peer(&self) -> PeerAddr {
+        self.scene.peer
+    }
+
+    /// Time since the loop began, as it was when this turn began.
+    pub fn now(&self) -> Duration {
+        self.scene.now
+    }
+
+    /// Connections open on this endpoint, this one included.
+    pub fn connections(&self) -> usize {
+        self.scene.connections
+    }
+
+    /// Whether more output waits than should, so that reading has to pause.
+    pub(super) fn is_full(&self) -> bool {
+        self.queued + self.replies.len() > self.scene.output.high
+    }
+}
+
+/// Who hears a broadcast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Every connection of the endpoint.
+    Everyone,
+    /// Every connection but the one whose service is speaking.
+    Others,
+}
+
+/// The name of a connection; never used for another one.
+///
+/// ```text
+///  63     generation      32 31 endpoint 24 23   index    0
+/// ```
+///
+/// Outlives its connection safely: what is sent to a connection that is gone goes
+/// nowhere. (A name would come again after 2^32 connections in the same slot.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(u64);
+
+impl ConnId {
+    /// The most connections an endpoint can have.
+    pub(crate) const MAX_INDEX: usize = (1 << 24) - 1;
+
+    pub(crate) fn new(endpoint: u8, index: usize, generation: u32) -> Self {
+        debug_assert!(index <= Self::MAX_INDEX);
+        Self(u64::from(generation) << 32 | u64::from(endpoint) << 24 | index as u64)
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn endpoint(self) -> u8 {
+        (self.0 >> 24) as u8
+    }
+
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize & Self::MAX_INDEX
+    }
+
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}
+
+impl fmt::Display for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}.{}", self.endpoint(), self.index(), self.generation())
+    }
+}
+
+/// The other end of a connection, in 20 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// IPv4 address and port.
+    V4(SocketAddrV4),
+    /// IPv6 address and port.
+    V6(Ipv6Addr, u16),
+}
+
+impl PeerAddr {
+    /// The address without its port.
+    pub fn ip(&self) -> IpAddr {
+        match self {
+            Self::V4(addr) => IpAddr::V4(*addr.ip()),
+            Self::V6(ip, _) => IpAddr::V6(*ip),
+        }
+    }
+}
+
+impl From<SocketAddr> for PeerAddr {
+    fn from(addr: SocketAddr) -> Self {
+        match addr {
+            SocketAddr::V4(addr) => Self::V4(addr),
+            SocketAddr::V6(addr) => Self::V6(*addr.ip(), addr.port()),
+        }
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(addr) => addr.fmt(f),
+            Self::V6(ip, port) => write!(f, "[{ip}]:{port}"),
+        }
+    }
+}
+
+/// Why a connection ended. The first reason is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer finished sending, between two messages.
+    PeerEof,
+    /// The peer reset the connection, or is gone.
+    PeerReset,
+    /// The peer finished sending in the middle of a message.
+    Truncated,
+    /// The peer's bytes are not messages.
+    BadFrame,
+    /// A message was larger than the limit.
+    TooLong,
+    /// A message took longer to arrive than its clock allows.
+    FrameDeadline,
+    /// Nothing came for as long as the idle clock allows.
+    Idle,
+    /// The peer took too little of what waited for it.
+    WriteStall,
+    /// More output than the hard limit would have waited.
+    OutputCap,
+    /// All connections were in use, and newcomers are refused.
+    MaxConnections,
+    /// The kernel would not watch the socket.
+    RegisterFailed,
+    /// Another error of the socket.
+    IoError,
+    /// The service closed it.
+    AppClose,
+    /// The service gave a reply that cannot be sent.
+    BadReply,
+    /// The server shut down.
+    Shutdown,
+}
+
+impl CloseReason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 15] = [
+        Self::PeerEof,
+        Self::PeerReset,
+        Self::Truncated,
+        Self::BadFrame,
+        Self::TooLong,
+        Self::FrameDeadline,
+        Self::Idle,
+        Self::WriteStall,
+        Self::OutputCap,
+        Self::MaxConnections,
+        Self::RegisterFailed,
+        Self::IoError,
+        Self::AppClose,
+        Self::BadReply,
+        Self::Shutdown,
+    ];
+
+    /// The word for logs and counters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PeerEof => "peer_eof",
+            Self::PeerReset => "peer_reset",
+            Self::Truncated => "truncated",
+            Self::BadFrame => "bad_frame",
+            Self::TooLong => "too_long",
+            Self::FrameDeadline => "frame_deadline",
+            Self::Idle => "idle",
+            Self::WriteStall => "write_stall",
+            Self::OutputCap => "output_cap",
+            Self::MaxConnections => "max_connections",
+            Self::RegisterFailed => "register_failed",
+            Self::IoError => "io_error",
+            Self::AppClose => "app_close",
+            Self::BadReply => "bad_reply",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl From<&FrameError> for CloseReason {
+    fn from(error: &FrameError) -> Self {
+        match error {
+            FrameError::TooLong { .. } => Self::TooLong,
+            FrameError::Truncated { .. } => Self::Truncated,
+            FrameError::BadLength { .. } | FrameError::BareLf { .. } | FrameError::NoProgress => {
+                Self::BadFrame
+            }
+        }
+    }
+}
+
+/// What went through, counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages passed to the service.
+    pub messages_in: u64,
+    /// Messages encoded for a peer: replies, and each delivery of the others.
+    pub messages_out: u64,
+    /// Messages that were skipped because they were too long.
+    pub skipped: u64,
+    /// Errors of framing that ended a connection.
+    pub bad_frames: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_gives_back_its_parts() {
+        let id = ConnId::new(254, ConnId::MAX_INDEX, u32::MAX);
+        assert_eq!(
+            (id.endpoint(), id.index(), id.generation()),
+            (254, ConnId::MAX_INDEX, u32::MAX)
+        );
+        assert_eq!(ConnId::from_bits(ConnId::new(1, 2, 3).bits()), ConnId::new(1, 2, 3));
+        assert_eq!(ConnId::new(1, 2, 3).to_string(), "#1.2.3");
+    }
+
+    #[test]
+    fn reasons_stand_in_the_order_of_their_counters() {
+        for (index, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_peer_takes_20_bytes_and_prints_like_a_socket_address() {
+        assert_eq!(size_of::<PeerAddr>(), 20);
+        for text in ["127.0.0.1:80", "[::1]:7000", "[fe80::1:2]:65535"] {
+            let addr: SocketAddr = text.parse().unwrap();
+            let peer = PeerAddr::from(addr);
+            assert_eq!((peer.to_string(), peer.ip()), (text.to_string(), addr.ip()));
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Everything that can return EAGAIN: the loop, its sockets, its clocks.
+//!
+//! Knows connections and services only by their traits: no particular framing and
+//! no particular service is named in here.
+
+mod acceptor;
+mod endpoint;
+mod handle;
+mod kernel;
+mod limits;
+mod peer;
+mod server;
+mod sys;
+mod timers;
+
+pub use handle::{Handle, HandleError};
+pub use kernel::Mio;
+pub use limits::{Limits, WhenFull};
+pub use server::{Bound, Counters, EndpointId, Server, Turn};
+pub use sys::{Listening, Ready, Sys, Token, Watch};

@@ -1,0 +1,503 @@
+//! Listeners, a framing, a service, and the connections that share them.
+//!
+//! ```text
+//!  dyn Endpoint ◀── one call per readiness event ── Server
+//!       │
+//!  Typed<Sys, Framing, Service>
+//!       ├── acceptors      none, for connections we open ourselves, or several
+//!       ├── slab of peers  hot: what a turn touches, a cache line or less each
+//!       └── addrs          cold: who they are
+//! ```
+//!
+//! From here inwards everything is typed, so decoding and serving are compiled
+//! into one piece; the loop outside sees only the trait object.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
+use super::limits::{Limits, WhenFull};
+use super::peer::Peer;
+use super::server::{Counters, Workspace};
+use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
+use crate::proto::conn::{Clocks, Conn, Desk, Life, OutputLimits};
+use crate::proto::framing::Framing;
+use crate::proto::post::{Address, Letter};
+use crate::proto::service::{CloseReason, ConnId, PeerAddr, Scene, Service};
+
+/// How often a sweep looks at every connection's clocks.
+const SWEEP: Duration = Duration::from_secs(1);
+/// The most often, for clocks shorter than a few seconds.
+const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
+
+/// What the loop knows of an endpoint.
+pub(crate) trait Endpoint<Y: Sys> {
+    /// Opens a listener; the address is the one it really has.
+    fn listen(&mut self, sys: &mut Y, addr: SocketAddr) -> io::Result<SocketAddr>;
+
+    /// Takes over a listener that was opened for it.
+    fn adopt(&mut self, listener: Y::Listener);
+
+    /// A listener has callers.
+    fn rang(&mut self, listener: usize);
+
+    /// Accepts who waits, within the turn's bounds.
+    fn accept(&mut self, sys: &mut Y, work: &mut Workspace);
+
+    /// When accepting can go on, if someone waits and there is room.
+    fn accept_at(&self) -> Option<Duration>;
+
+    /// Gives one connection its turn.
+    fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready);
+
+    /// Calls the timer of `id`.
+    fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
+
+    /// Closes `id` in order, with the reason of the service.
+    fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
+
+    /// Queues a message for `id`, to be sent when it is next served.
+    fn deliver(&mut self, work: &mut Workspace, id: ConnId, bytes: &[u8]);
+
+    /// Sends messages for all connections to each.
+    fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]);
+
+    /// Ends whoever is late; at most `budget` of them.
+    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, budget: &mut usize);
+
+    /// How often it wants to be swept.
+    fn sweep_every(&self) -> Duration;
+
+    /// Whether a connection has a clock running though it waits for nothing.
+    fn watches_idle(&self) -> bool;
+
+    /// Stops accepting, and has each connection looked at once more.
+    fn drain(&mut self, sys: &mut Y, work: &mut Workspace);
+
+    /// Closes everything at once.
+    fn abort(&mut self, sys: &mut Y, work: &mut Workspace);
+
+    fn counters(&self) -> Counters;
+}
+
+/// The endpoint of one framing and one service.
+pub(crate) struct Typed<Y: Sys, F: Framing, S: Service> {
+    number: u8,
+    framing: Rc<F>,
+    service: S,
+    limits: Limits,
+    clocks: Clocks,
+    output: OutputLimits,
+    acceptors: Vec<Acceptor<Y::Listener>>,
+    /// Invariant: `live` of them are not counted out, the others linger.
+    peers: Slab<Peer<Y::Stream, F::State, S::Session>>,
+    /// By the same index; stale where `peers` is vacant.
+    addrs: Vec<PeerAddr>,
+    live: usize,
+    generation: u32,
+    counters: Counters,
+}
+
+impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
+    /// `limits` must have been checked.
+    pub(crate) fn new(number: u8, framing: Rc<F>, service: S, limits: Limits) -> Self {
+        Self {
+            number,
+            clocks: limits.clocks(),
+            output: limits.output(framing.max_frame()),
+            framing,
+            service,
+            limits,
+            acceptors: Vec::new(),
+            peers: Slab::new(),
+            addrs: Vec::new(),
+            live: 0,
+            generation: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Lets `act` work on one connection, with all it needs from the loop, and
+    /// then draws the conclusions. `act` answers whether it wants another turn.
+    fn visit<A>(&mut self, sys: &mut Y, work: &mut Workspace, key: usize, act: A)
+    where
+        A: FnOnce(
+            &mut Peer<Y::Stream, F::State, S::Session>,
+            &mut Y,
+            &mut [u8],
+            &mut Desk<'_, F, S>,
+        ) -> bool,
+    {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let id = ConnId::new(self.number, key, peer.generation);
+        let mut desk = Desk {
+            framing: &*self.framing,
+            service: &mut self.service,
+            pool: &mut work.pool,
+            replies: &mut work.replies,
+            post: &mut work.post,
+            traffic: &mut self.counters.traffic,
+            scene: Scene {
+                id,
+                peer: self.addrs[key],
+                now: work.now,
+                connections: self.live,
+                output: self.output,
+            },
+            tick: work.tick,
+            refused: None,
+        };
+        let mut again = act(peer, sys, &mut work.read, &mut desk);
+        if work.stopping && !again && peer.conn.is_idle() {
+            peer.conn.close(CloseReason::Shutdown, desk.pool);
+            peer.flush(sys, &mut desk);
+            again = peer.readable && peer.conn.wants_read();
+        }
+        // Over, it no longer counts as a connection, though it may linger.
+        if let (false, Some(reason)) = (peer.counted_out, peer.conn.life().over()) {
+            peer.counted_out = true;
+            desk.scene.connections -= 1;
+            peer.conn.closed(&mut desk);
+            self.live -= 1;
+            self.counters.closed[reason as usize] += 1;
+            work.timers.cancel(id);
+            work.freed = true;
+        }
+        if let Some(error) = desk.refused {
+            log::warn!("{}: bad reply: {error}", self.addrs[key]);
+        }
+        if let Life::Closed(_) = peer.conn.life() {
+            let peer = self.peers.remove(key);
+            sys.close(peer.stream);
+            work.freed = true;
+        } else if again && !peer.queued {
+            peer.queued = true;
+            work.queue.push_back(own(id));
+        }
+    }
+
+    /// The index of `id`, if it is still that connection.
+    fn find(&self, id: ConnId) -> Option<usize> {
+        let peer = self.peers.get(id.index())?;
+        // What a 32-bit token cannot carry, it cannot compare: see `Token`.
+        let unknown = cfg!(not(target_pointer_width = "64")) && id.generation() == 0;
+        (unknown || peer.generation == id.generation()).then_some(id.index())
+    }
+
+    fn is_full(&self) -> bool {
+        self.live >= self.limits.max_connections
+    }
+
+    /// Takes a new connection into the slab.
+    fn admit(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        mut stream: Y::Stream,
+        addr: PeerAddr,
+        conn: Conn<F::State, S::Session>,
+    ) -> Option<usize> {
+        self.counters.accepted += 1;
+        // 0 is what a token without generation shows.
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let entry = self.peers.vacant_entry();
+        let key = entry.key();
+        let id = ConnId::new(self.number, key, self.generation);
+        let watched = match key {
+            ..MAX_CONNECTIONS => sys.watch(&mut stream, Token::conn(id), Watch::Read),
+            _ => Err(io::ErrorKind::OutOfMemory.into()),
+        };
+        if let Err(error) = watched {
+            log::warn!("{addr}: cannot watch: {error}");
+            self.counters.closed[CloseReason::RegisterFailed as usize] += 1;
+            let mut conn = conn;
+            conn.fail(CloseReason::RegisterFailed, &mut work.pool);
+            sys.close(stream);
+            return None;
+        }
+        entry.insert(Peer::new(stream, self.generation, work.tick, conn));
+        if self.addrs.len() <= key {
+            self.addrs.resize(key + 1, addr);
+        }
+        self.addrs[key] = addr;
+        Some(key)
+    }
+
+    fn welcome(&mut self, sys: &mut Y, work: &mut Workspace, stream: Y::Stream, addr: PeerAddr) {
+        let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
+        self.live += 1;
+        self.visit(sys, work, key, |peer, sys, _, desk| {
+            peer.conn.opened(desk);
+            peer.flush(sys, desk);
+            false
+        });
+    }
+
+    /// Tells a caller for whom there is no room, and waits for it to leave.
+    fn refuse(&mut self, sys: &mut Y, work: &mut Workspace, mut stream: Y::Stream, addr: PeerAddr) {
+        let reason = CloseReason::MaxConnections;
+        let text = format!("busy: all {} connections are in use", self.limits.max_connections);
+        let mut refusal = Vec::new();
+        // A framing that cannot say it says nothing; and a new socket has room for
+        // a line, or it is broken and there is nobody to tell.
+        if self.framing.encode(text.as_bytes(), &mut refusal).is_ok() {
+            let _ = sys.write(&mut stream, &refusal);
+        }
+        let _ = sys.finish(&mut stream);
+        let conn = Conn::refused(reason, &mut work.pool, work.tick);
+        if let Some(key) = self.admit(sys, work, stream, addr, conn) {
+            self.peers[key].counted_out = true;
+            self.counters.closed[reason as usize] += 1;
+        }
+    }
+
+    /// All keys that may be in use.
+    fn keys(&self) -> std::ops::Range<usize> {
+        0..self.addrs.len()
+    }
+}
+
+/// The queue entry that a connection makes for itself: it reports nothing.
+fn own(id: ConnId) -> Ready {
+    Ready { token: Token::conn(id), readable: false, writable: false, read_closed: false }
+}
+
+impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
+    fn listen(&mut self, sys: &mut Y, addr: SocketAddr) -> io::Result<SocketAddr> {
+        let number = self.acceptors.len();
+        if number >= MAX_LISTENERS {
+            let text = format!("an endpoint has {MAX_LISTENERS} listeners at most");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let token = Token::listener(self.number, number);
+        let (listener, addr) = sys.listen(addr, &self.limits.listening(), token)?;
+        self.adopt(listener);
+        Ok(addr)
+    }
+
+    fn adopt(&mut self, listener: Y::Listener) {
+        self.acceptors.push(Acceptor::new(listener));
+    }
+
+    fn rang(&mut self, listener: usize) {
+        if let Some(acceptor) = self.acceptors.get_mut(listener) {
+            acceptor.rang();
+        }
+    }
+
+    fn accept(&mut self, sys: &mut Y, work: &mut Workspace) {
+        if work.freed {
+            self.acceptors.iter_mut().for_each(Acceptor::unpause);
+        }
+        let mut budget = ACCEPTS_PER_TURN;
+        for index in 0..self.acceptors.len() {
+            while budget > 0 && self.acceptors[index].is_ready(work.now) {
+                let full = self.is_full();
+                if full && self.limits.when_full == WhenFull::Wait {
+                    return;
+                }
+                budget -= 1;
+                match self.acceptors[index].accept(sys, work.now) {
+                    Accepted::Caller(stream, addr) if full => {
+                        self.refuse(sys, work, stream, addr);
+                    }
+                    Accepted::Caller(stream, addr) => self.welcome(sys, work, stream, addr),
+                    Accepted::Shed => {
+                        self.counters.accepted += 1;
+                        self.counters.closed[CloseReason::MaxConnections as usize] += 1;
+                    }
+                    Accepted::Lost | Accepted::Nobody => {}
+                }
+            }
+        }
+    }
+
+    fn accept_at(&self) -> Option<Duration> {
+        if self.is_full() && self.limits.when_full == WhenFull::Wait {
+            return None;
+        }
+        self.acceptors.iter().filter_map(Acceptor::ready_at).min()
+    }
+
+    fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready) {
+        // mio may report what is no longer so, even a connection that is gone.
+        let Some(key) = self.find(ConnId::from_bits(ready.token.0)) else { return };
+        let peer = &mut self.peers[key];
+        peer.readable |= ready.readable;
+        peer.read_closed |= ready.read_closed;
+        peer.blocked &= !ready.writable;
+        if ready == own(ConnId::new(self.number, key, peer.generation)) {
+            peer.queued = false;
+        } else if peer.queued {
+            // Its own entry stands further back in the queue: no turn for two.
+            return;
+        }
+        self.visit(sys, work, key, Peer::turn);
+    }
+
+    fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        let Some(key) = self.find(id) else { return };
+        self.visit(sys, work, key, |peer, sys, _, desk| {
+            peer.conn.timer(desk);
+            peer.flush(sys, desk);
+            peer.conn.wants_resume(&desk.scene.output, desk.pool)
+        });
+    }
+
+    fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        let Some(key) = self.find(id) else {
+            self.counters.gone += 1;
+            return;
+        };
+        self.visit(sys, work, key, |peer, sys, _, desk| {
+            peer.conn.close(CloseReason::AppClose, desk.pool);
+            peer.flush(sys, desk);
+            peer.readable
+        });
+    }
+
+    fn deliver(&mut self, work: &mut Workspace, id: ConnId, bytes: &[u8]) {
+        let Some(key) = self.find(id) else {
+            self.counters.gone += 1;
+            return;
+        };
+        let peer = &mut self.peers[key];
+        let ended = peer.conn.life().reason().is_some();
+        if peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick) {
+            self.counters.traffic.messages_out += 1;
+        } else if ended {
+            self.counters.gone += 1;
+        } else {
+            self.counters.full += 1;
+        }
+        if !peer.queued {
+            peer.queued = true;
+            work.outgoing.push(own(id));
+        }
+    }
+
+    fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]) {
+        for key in self.keys() {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            if peer.conn.life().reason().is_some() {
+                continue;
+            }
+            let id = ConnId::new(self.number, key, peer.generation);
+            let mut taken = true;
+            let mut push = |range: &mut std::ops::Range<usize>| {
+                let piece = &bytes[std::mem::take(range)];
+                if taken && !piece.is_empty() {
+                    let (pool, tick) = (&mut work.pool, work.tick);
+                    taken = peer.push(sys, id, piece, &self.output, pool, tick);
+                }
+            };
+            // Letters that lie side by side leave in one write.
+            let (mut run, mut count) = (0..0, 0);
+            for letter in letters.iter().filter(|letter| letter.to.includes(id)) {
+                if run.end != letter.range.start {
+                    push(&mut run);
+                    run.start = letter.range.start;
+                }
+                run.end = letter.range.end;
+                count += 1;
+            }
+            push(&mut run);
+            if taken {
+                self.counters.traffic.messages_out += count;
+            } else {
+                self.counters.full += count;
+            }
+            if peer.conn.life().over().is_some() {
+                self.visit(sys, work, key, |_, _, _, _| false);
+            } else if peer.conn.wants_write() && !peer.blocked && !peer.queued {
+                peer.queued = true;
+                work.outgoing.push(own(id));
+            }
+        }
+    }
+
+    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, budget: &mut usize) {
+        for key in self.keys() {
+            let Some(peer) = self.peers.get(key) else { continue };
+            let late = peer.conn.late(work.tick, &self.clocks, &work.pool).or_else(|| {
+                let limit = self.limits.idle_timeout?;
+                let silent = work.tick.since(peer.heard) > limit;
+                (silent && peer.conn.is_listening()).then_some(CloseReason::Idle)
+            });
+            let Some(reason) = late else {
+                if peer.conn.wants_write() && !peer.blocked {
+                    self.visit(sys, work, key, Peer::turn);
+                }
+                continue;
+            };
+            if *budget == 0 {
+                return;
+            }
+            *budget -= 1;
+            self.visit(sys, work, key, |peer, sys, _, desk| {
+                match reason {
+                    // It may still read what we have to say.
+                    CloseReason::FrameDeadline | CloseReason::Idle => {
+                        peer.conn.close(reason, desk.pool);
+                    }
+                    _ => peer.conn.fail(reason, desk.pool),
+                }
+                peer.flush(sys, desk);
+                peer.readable && peer.conn.wants_read()
+            });
+        }
+    }
+
+    fn sweep_every(&self) -> Duration {
+        let clocks = [self.clocks.frame, self.clocks.write, self.limits.idle_timeout];
+        let shortest = clocks.into_iter().flatten().min().unwrap_or(SWEEP * 4);
+        (shortest / 4).clamp(SHORTEST_SWEEP, SWEEP)
+    }
+
+    fn watches_idle(&self) -> bool {
+        self.limits.idle_timeout.is_some() && self.live > 0
+    }
+
+    fn drain(&mut self, sys: &mut Y, work: &mut Workspace) {
+        for acceptor in self.acceptors.drain(..) {
+            sys.close_listener(acceptor.listener);
+        }
+        for key in self.keys() {
+            let Some(peer) = self.peers.get_mut(key) else { continue };
+            // What has come but was not told yet must be answered, so each is read
+            // once more; whoever has nothing then gets its FIN.
+            peer.readable = true;
+            if !peer.queued {
+                peer.queued = true;
+                work.queue.push_back(own(ConnId::new(self.number, key, peer.generation)));
+            }
+        }
+    }
+
+    fn abort(&mut self, sys: &mut Y, work: &mut Workspace) {
+        for key in self.keys() {
+            self.visit(sys, work, key, |peer, _, _, desk| {
+                peer.conn.fail(CloseReason::Shutdown, desk.pool);
+                false
+            });
+        }
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { open: self.live, lingering: self.peers.len() - self.live, ..self.counters }
+    }
+}
+
+impl Address {
+    /// Whether a letter to all of an endpoint is for `id`, one of them.
+    fn includes(self, id: ConnId) -> bool {
+        match self {
+            Self::One(to) => to == id,
+            Self::All { except, .. } => except != Some(id),
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The real kernel: one `mio::Poll`.
+
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Registry};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
+
+use super::sys::{Listening, Ready, Sys, Token, Watch};
+use crate::proto::service::PeerAddr;
+
+/// Events of one batch. More wait in the kernel for the next.
+const BATCH: usize = 1024;
+/// The longest sleep, however far the next clock: timeouts above 24.8 days have
+/// been cast to negative ones, which is "for ever".
+const MAX_SLEEP: Duration = Duration::from_secs(60);
+
+/// [`Sys`] on Linux, BSD and macOS.
+pub struct Mio {
+    poll: Poll,
+    events: Events,
+    waker: Waker,
+    start: Instant,
+    /// A descriptor to give up when there is no other.
+    reserve: Option<File>,
+}
+
+struct PollWaker(mio::Waker);
+
+impl Wake for PollWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // Waking can fail only for want of memory in the kernel; the loop then
+        // finds the command with its next event.
+        if let Err(error) = self.0.wake() {
+            log::warn!("cannot wake the loop: {error}");
+        }
+    }
+}
+
+impl Mio {
+    /// A poll with nothing to watch but its waker.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: no descriptor left.
+    pub fn new() -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), mio_token(Token::WAKER))?;
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(BATCH),
+            waker: Arc::new(PollWaker(waker)).into(),
+            start: Instant::now(),
+            reserve: open_reserve(),
+        })
+    }
+
+    /// Where a host can register sources of its own, as [`Mio::HOST`].
+    pub fn registry(&self) -> &Registry {
+        self.poll.registry()
+    }
+
+    /// The token for the host's own sources: [`Turn::host`](super::Turn) tells
+    /// that one of them is ready.
+    pub const HOST: mio::Token = mio::Token(Token::HOST.0 as usize);
+}
+
+impl AsRawFd for Mio {
+    fn as_raw_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
+    }
+}
+
+impl Sys for Mio {
+    type Listener = TcpListener;
+    type Stream = TcpStream;
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        mut report: impl FnMut(Ready),
+    ) -> io::Result<bool> {
+        self.poll.poll(&mut self.events, timeout.map(|timeout| timeout.min(MAX_SLEEP)))?;
+        let mut count = 0;
+        for event in &self.events {
+            count += 1;
+            report(Ready {
+                token: Token(event.token().0 as u64),
+                // A bare error (RST) is found by reading.
+                readable: event.is_readable() || event.is_error(),
+                writable: event.is_writable(),
+                read_closed: event.is_read_closed() || event.is_error(),
+            });
+        }
+        Ok(count == BATCH)
+    }
+
+    fn now(&mut self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    fn listen(
+        &mut self,
+        addr: SocketAddr,
+        how: &Listening,
+        token: Token,
+    ) -> io::Result<(TcpListener, SocketAddr)> {
+        // Not `TcpListener::bind`: mio and std hard-code a backlog of 128, and
+        // callers beyond it are stalled for seconds by their SYN timer.
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        // A restarted server must not wait for the TIME_WAIT of its old clients.
+        socket.set_reuse_address(true)?;
+        if addr.is_ipv6() {
+            // So that 0.0.0.0 and [::] can be listened on side by side.
+            socket.set_only_v6(true)?;
+        }
+        // Accepted sockets inherit what is set here: a system call saved for each.
+        let inherit = &socket;
+        inherit.set_tcp_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+        let keepalive = keepalive.with_interval(Duration::from_secs(10)).with_retries(6);
+        inherit.set_tcp_keepalive(&keepalive)?;
+        if let Some(bytes) = how.send_buffer {
+            // Without it the kernel takes 4 MB for one peer that never reads.
+            inherit.set_send_buffer_size(bytes)?;
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        inherit.set_tcp_user_timeout(how.give_up)?;
+
+        socket.bind(&addr.into())?;
+        socket.listen(how.backlog)?;
+        let mut listener = TcpListener::from_std(socket.into());
+        let addr = listener.local_addr()?;
+        self.poll.registry().register(&mut listener, mio_token(token), Interest::READABLE)?;
+        Ok((listener, addr))
+    }
+
+    fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, PeerAddr)> {
+        let (stream, addr) = listener.accept()?;
+        Ok((stream, addr.into()))
+    }
+
+    fn shed(&mut self, listener: &TcpListener) -> bool {
+        self.reserve = None;
+        let shed = listener.accept().is_ok();
+        self.reserve = open_reserve();
+        shed
+    }
+
+    fn close_listener(&mut self, listener: TcpListener) {
+        drop(listener);
+    }
+
+    fn watch(&mut self, stream: &mut TcpStream, token: Token, watch: Watch) -> io::Result<()> {
+        let (registry, token) = (self.poll.registry(), mio_token(token));
+        match watch {
+            Watch::Read => registry.register(stream, token, Interest::READABLE),
+            Watch::ReadWrite => {
+                registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)
+            }
+        }
+    }
+
+    fn read(&mut self, stream: &mut TcpStream, into: &mut [u8]) -> io::Result<usize> {
+        stream.read(into)
+    }
+
+    fn write(&mut self, stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+        // Not `write_vectored`: std passes MSG_NOSIGNAL for plain writes only, and
+        // in a C host that leaves SIGPIPE alone a dead peer would kill the process.
+        stream.write(bytes)
+    }
+
+    fn finish(&mut self, stream: &mut TcpStream) -> io::Result<()> {
+        match stream.shutdown(Shutdown::Write) {
+            // The peer was faster: there is nothing left to tell it.
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(()),
+            result => result,
+        }
+    }
+
+    fn close(&mut self, stream: TcpStream) {
+        // No deregister: closing the only descriptor of a socket does it, and this
+        // crate never clones one.
+        drop(stream);
+    }
+}
+
+fn mio_token(token: Token) -> mio::Token {
+    // On a 32-bit host this drops the generation; see `Token`.
+    mio::Token(token.0 as usize)
+}
+
+fn open_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}

@@ -1,0 +1,193 @@
+//! How much one endpoint may hold, and how long it waits.
+
+use std::time::Duration;
+
+use super::sys::{Listening, MAX_CONNECTIONS};
+use crate::proto::conn::{Clocks, OutputLimits};
+use crate::proto::framing::ConfigError;
+
+/// Limits and clocks of one endpoint.
+///
+/// Start from [`Limits::default`] and change what does not fit. Setters may come
+/// in any order: they only store, and [`Server::add`](super::Server::add) checks
+/// the whole. The limit of a message belongs to its framing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    pub(crate) max_connections: usize,
+    pub(crate) when_full: WhenFull,
+    pub(crate) backlog: i32,
+    pub(crate) output_high: usize,
+    pub(crate) output_low: usize,
+    pub(crate) output_max: Option<usize>,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) frame_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+}
+
+/// What happens to newcomers while all connections are in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    /// They wait in the kernel's queue until one leaves.
+    #[default]
+    Wait,
+    /// They are accepted, told so in one message, and closed.
+    Refuse,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            when_full: WhenFull::Wait,
+            backlog: 4096,
+            output_high: 64 << 10,
+            output_low: 32 << 10,
+            output_max: None,
+            send_buffer: Some(64 << 10),
+            frame_timeout: Some(Duration::from_secs(30)),
+            idle_timeout: None,
+            write_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+impl Limits {
+    /// Connections open at once. Default: 10,000. At the limit, newcomers wait or
+    /// are refused: see [`when_full`](Self::when_full).
+    ///
+    /// Each takes a descriptor, and a closed one that still waits for its peer's
+    /// FIN keeps its own for up to 2 s: stay some way below `ulimit -n`.
+    pub fn max_connections(mut self, count: usize) -> Self {
+        self.max_connections = count;
+        self
+    }
+
+    /// What happens to newcomers at the limit. Default: they wait in the backlog.
+    pub fn when_full(mut self, what: WhenFull) -> Self {
+        self.when_full = what;
+        self
+    }
+
+    /// Callers that may wait to be accepted. Default: 4096, and never more than
+    /// the kernel's net.core.somaxconn. Beyond it, connecting takes the caller a
+    /// second or longer.
+    pub fn backlog(mut self, callers: i32) -> Self {
+        self.backlog = callers;
+        self
+    }
+
+    /// Output that waits for one connection, in bytes, above which reading from it
+    /// pauses. Default: 64 KiB.
+    pub fn output_high(mut self, bytes: usize) -> Self {
+        self.output_high = bytes;
+        self
+    }
+
+    /// Output that waits, in bytes, at which reading goes on. Default: 32 KiB.
+    pub fn output_low(mut self, bytes: usize) -> Self {
+        self.output_low = bytes;
+        self
+    }
+
+    /// Output that waits, in bytes, above which the connection closes with
+    /// `output_cap`. Default: the high mark and one message with its frame.
+    pub fn output_max(mut self, bytes: usize) -> Self {
+        self.output_max = Some(bytes);
+        self
+    }
+
+    /// The kernel's buffer for what one connection sends, in bytes. Default:
+    /// 64 KiB, of which Linux makes 128. `None` leaves it to the kernel, which
+    /// takes 4 MB for a peer that never reads.
+    pub fn send_buffer(mut self, bytes: Option<usize>) -> Self {
+        self.send_buffer = bytes;
+        self
+    }
+
+    /// The time for one message to arrive, from its first byte to its last.
+    /// Default: 30 s, and one more for each 4 KiB that its header announces.
+    /// `None`: for ever. When it is up, the connection closes with
+    /// `frame_deadline`.
+    pub fn frame_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.frame_timeout = timeout;
+        self
+    }
+
+    /// The time in which the peer has to send something. Default: none. When it is
+    /// up, the connection closes with `idle`. What we send counts for nothing.
+    ///
+    /// Peers that are gone without a word are found by TCP keepalive in any case:
+    /// after 60 s of silence, 6 probes 10 s apart.
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.idle_timeout = timeout;
+        self
+    }
+
+    /// The time in which a peer that we have something for has to take 16 KiB of
+    /// it, or the rest. Default: 30 s. `None`: for ever. When it is up, the
+    /// connection closes with `write_stall`.
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// Whether the limits fit each other and the largest message on the way out.
+    pub(crate) fn check(&self, max_frame: usize) -> Result<(), ConfigError> {
+        let (low, high) = (self.output_low, self.output_high);
+        if low > high {
+            return Err(ConfigError::OutputLow { low, high });
+        }
+        let min = high.saturating_add(max_frame);
+        if let Some(max) = self.output_max.filter(|&max| max < min) {
+            return Err(ConfigError::OutputMax { max, min });
+        }
+        let asked = self.max_connections;
+        if !(1..=MAX_CONNECTIONS).contains(&asked) {
+            return Err(ConfigError::Connections { asked, max: MAX_CONNECTIONS });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn output(&self, max_frame: usize) -> OutputLimits {
+        let (high, low) = (self.output_high, self.output_low);
+        OutputLimits { high, low, max: self.output_max.unwrap_or(high.saturating_add(max_frame)) }
+    }
+
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks { frame: self.frame_timeout, write: self.write_timeout }
+    }
+
+    pub(crate) fn listening(&self) -> Listening {
+        Listening {
+            backlog: self.backlog,
+            send_buffer: self.send_buffer,
+            give_up: self.write_timeout,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_that_contradict_each_other_are_refused_with_the_numbers() {
+        let limits = Limits::default;
+        #[rustfmt::skip]
+        let cases = [
+            (limits(),                                     Ok(())),
+            (limits().output_low(65_536),                  Ok(())),
+            (limits().output_low(65_537),                  Err(ConfigError::OutputLow { low: 65_537, high: 65_536 })),
+            (limits().output_max(66_536),                  Ok(())),
+            (limits().output_max(66_535),                  Err(ConfigError::OutputMax { max: 66_535, min: 66_536 })),
+            (limits().output_high(usize::MAX),             Ok(())),
+            (limits().max_connections(0),                  Err(ConfigError::Connections { asked: 0, max: MAX_CONNECTIONS })),
+            (limits().max_connections(MAX_CONNECTIONS),    Ok(())),
+            (limits().max_connections(1 << 24),            Err(ConfigError::Connections { asked: 1 << 24, max: MAX_CONNECTIONS })),
+        ];
+        for (limits, expected) in cases {
+            assert_eq!(limits.check(1000), expected, "{limits:?}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One connection with its socket: the pump between the kernel and a `Conn`.
+//!
+//! ```text
+//!           readable                          blocked
+//!  kernel ───────────▶ read ▶ Conn ▶ write ───────────▶ kernel
+//!            at most 4 reads a turn, one write a read
+//! ```
+//!
+//! Readiness is remembered here, because the kernel tells each change once
+//! (edge-triggered); what to do about it follows from the [`Conn`]. The pump knows
+//! no messages and does not know who else is in the loop.
+
+use std::io::{self, ErrorKind};
+
+use super::sys::{Sys, Token, Watch};
+use crate::proto::buffer::Pool;
+use crate::proto::conn::{Conn, Desk, OutputLimits};
+use crate::proto::framing::Framing;
+use crate::proto::service::{CloseReason, ConnId, Service};
+use crate::proto::tick::Tick;
+
+/// What one connection gets before the others get their turn. A single read a
+/// turn would be fairer still and cost bulk transfer more than half its speed.
+const READS_PER_TURN: usize = 4;
+/// Tries of one write that signals interrupt, before it waits for the next sweep.
+const WRITE_TRIES: usize = 4;
+
+/// A slot of the slab. `C` is the session, `T` the state of the framing, `R` the
+/// stream.
+pub(crate) struct Peer<R, T, C> {
+    pub(crate) conn: Conn<T, C>,
+    pub(crate) stream: R,
+    /// Tells this connection from the others that had or will have this slot.
+    pub(crate) generation: u32,
+    /// When something last came.
+    pub(crate) heard: Tick,
+    /// There may be something to read.
+    pub(crate) readable: bool,
+    /// The peer has finished sending, says the kernel.
+    pub(crate) read_closed: bool,
+    /// The socket took less than it was given; writable will be told.
+    pub(crate) blocked: bool,
+    /// Writable is told at all: asked for at the first short write, because asking
+    /// at accept costs a wake-up for each connection.
+    watches_write: bool,
+    /// It no longer counts as a connection, and its service knows.
+    pub(crate) counted_out: bool,
+    /// It has an entry of its own in the ready queue.
+    pub(crate) queued: bool,
+}
+
+impl<R, T: Default, C: Default> Peer<R, T, C> {
+    pub(crate) fn new(stream: R, generation: u32, tick: Tick, conn: Conn<T, C>) -> Self {
+        Self {
+            conn,
+            stream,
+            generation,
+            heard: tick,
+            readable: false,
+            read_closed: false,
+            blocked: false,
+            watches_write: false,
+            counted_out: false,
+            queued: false,
+        }
+    }
+
+    /// Moves bytes both ways until there is nothing to do, or the turn is over:
+    /// true, then, and the connection goes to the back of the queue, because the
+    /// kernel will not remind us.
+    pub(crate) fn turn<Y, F, S>(
+        &mut self,
+        sys: &mut Y,
+        buffer: &mut [u8],
+        desk: &mut Desk<'_, F, S>,
+    ) -> bool
+    where
+        Y: Sys<Stream = R>,
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        self.flush(sys, desk);
+        for _ in 0..READS_PER_TURN {
+            if self.conn.resume(desk) {
+                self.flush(sys, desk);
+                continue;
+            }
+            if !self.wants_turn() {
+                return false;
+            }
+            match sys.read(&mut self.stream, buffer) {
+                Ok(0) => {
+                    self.readable = false;
+                    self.conn.peer_finished(desk);
+                }
+                Ok(count) => {
+                    // A short read has emptied the socket, so the read that would
+                    // say EAGAIN is saved: one call in three. The exception is a
+                    // FIN queued behind the data: one edge announced both, no
+                    // other will come, and a peer that sent and closed at once
+                    // would sit here for ever. See epoll(7).
+                    self.readable = count == buffer.len() || self.read_closed;
+                    self.heard = desk.tick;
+                    self.conn.received(&mut buffer[..count], desk);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.fail(&error, desk.pool),
+            }
+            self.flush(sys, desk);
+        }
+        self.wants_turn() || self.conn.wants_resume(&desk.scene.output, desk.pool)
+    }
+
+    /// Writes what is to be written, and takes the next step of closing when that
+    /// was all.
+    pub(crate) fn flush<Y, F, S>(&mut self, sys: &mut Y, desk: &mut Desk<'_, F, S>)
+    where
+        Y: Sys<Stream = R>,
+    {
+        for _ in 0..WRITE_TRIES {
+            let bytes = self.conn.to_send(desk.pool, desk.replies);
+            if bytes.is_empty() || self.blocked {
+                break;
+            }
+            let written = sys.write(&mut self.stream, bytes);
+            let len = bytes.len();
+            let count = self.note_write(sys, desk.scene.id, len, written, desk.pool);
+            self.conn.sent(count, desk.pool, desk.replies, desk.tick);
+        }
+        let done = self.conn.to_send(desk.pool, desk.replies).is_empty();
+        if done
+            && self.conn.flushed(desk.pool, desk.tick)
+            && let Err(error) = sys.finish(&mut self.stream)
+        {
+            self.fail(&error, desk.pool);
+        }
+    }
+
+    /// Sends bytes that are no reply, at once if nothing waits before them. The
+    /// answer is whether they were taken, as that of [`Conn::queue`].
+    pub(crate) fn push<Y>(
+        &mut self,
+        sys: &mut Y,
+        id: ConnId,
+        bytes: &[u8],
+        limits: &OutputLimits,
+        pool: &mut Pool,
+        tick: Tick,
+    ) -> bool
+    where
+        Y: Sys<Stream = R>,
+    {
+        if self.conn.wants_write() || self.blocked || self.conn.life().reason().is_some() {
+            return self.conn.queue(bytes, limits, pool, tick);
+        }
+        let written = sys.write(&mut self.stream, bytes);
+        let count = self.note_write(sys, id, bytes.len(), written, pool);
+        count == bytes.len() || self.conn.queue(&bytes[count..], limits, pool, tick)
+    }
+
+    /// Learns from a write of `len` bytes: how many went, and what comes next.
+    fn note_write<Y>(
+        &mut self,
+        sys: &mut Y,
+        id: ConnId,
+        len: usize,
+        written: io::Result<usize>,
+        pool: &mut Pool,
+    ) -> usize
+    where
+        Y: Sys<Stream = R>,
+    {
+        let count = match written {
+            Ok(count) => {
+                self.blocked = count < len;
+                count
+            }
+            Err(error) => {
+                match error.kind() {
+                    ErrorKind::WouldBlock => self.blocked = true,
+                    // No edge will tell when this is over; the sweep tries again.
+                    ErrorKind::Interrupted | ErrorKind::OutOfMemory => {}
+                    _ if error.raw_os_error() == Some(ENOBUFS) => {}
+                    _ => self.fail(&error, pool),
+                }
+                0
+            }
+        };
+        if self.blocked && !self.watches_write {
+            // Room that came since the write is told as well: watching anew reports
+            // what is true already.
+            match sys.watch(&mut self.stream, Token::conn(id), Watch::ReadWrite) {
+                Ok(()) => self.watches_write = true,
+                Err(_) => self.conn.fail(CloseReason::RegisterFailed, pool),
+            }
+        }
+        count
+    }
+
+    /// Whether the socket may have something that the connection has a use for.
+    fn wants_turn(&self) -> bool {
+        self.readable && self.conn.wants_read()
+    }
+
+    fn fail(&mut self, error: &io::Error, pool: &mut Pool) {
+        let reason = match error.kind() {
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected => CloseReason::PeerReset,
+            // The kernel gave up: on bytes not acknowledged, or on a silent peer.
+            ErrorKind::TimedOut if self.conn.wants_write() => CloseReason::WriteStall,
+            ErrorKind::TimedOut => CloseReason::PeerReset,
+            _ => CloseReason::IoError,
+        };
+        self.conn.fail(reason, pool);
+    }
+}
+
+/// The kernel is out of memory for packets. Linux; elsewhere the number means
+/// something else that `send` does not say.
+const ENOBUFS: i32 = 105;

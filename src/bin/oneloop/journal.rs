@@ -1,0 +1,238 @@
+//! What the program says: whole lines on stderr, and the lines about connections.
+
+use std::cell::Cell;
+use std::fmt::{self, Write as _};
+use std::io::{self, LineWriter, Write};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use log::{Level, LevelFilter, Log};
+use oneloop::{CloseReason, Context, EncodeError, FrameError, Service};
+use simplelog::{ConfigBuilder, WriteLogger};
+
+/// A logger that hands whole lines to `out`, each in one write: lines of many
+/// threads, or of many processes on one terminal, never interleave.
+pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Box<dyn Log> {
+    let mut config = ConfigBuilder::new();
+    config
+        .set_time_format_rfc3339()
+        .set_target_level(LevelFilter::Off)
+        .set_thread_level(LevelFilter::Off)
+        .set_location_level(LevelFilter::Off);
+    WriteLogger::new(level, config.build(), LineWriter::new(out))
+}
+
+/// Logs to stderr from now on.
+pub(crate) fn start(level: LevelFilter) {
+    log::set_max_level(level);
+    // It is already set only if this is called twice, and then it is right.
+    let _ = log::set_boxed_logger(logger(level, io::stderr()));
+}
+
+/// A service, with a line in the log for what happens to its connections.
+pub(crate) struct Logged<S> {
+    pub(crate) service: S,
+    /// At which level messages are shown.
+    pub(crate) messages: Level,
+    pub(crate) gate: Rc<Gate>,
+}
+
+impl<S: Service> Service for Logged<S> {
+    type Session = S::Session;
+
+    fn opened(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut S::Session,
+    ) -> Result<(), EncodeError> {
+        if self.gate.opens() {
+            log::info!("[NEW CONNECTION] {} connected.", cx.peer());
+            log::info!("[ACTIVE CONNECTIONS] {}", cx.connections());
+        }
+        self.service.opened(cx, session)
+    }
+
+    fn message(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut S::Session,
+        message: &[u8],
+    ) -> Result<(), EncodeError> {
+        log::log!(self.messages, "[{}] {}", cx.peer(), Shown(message));
+        self.service.message(cx, session, message)
+    }
+
+    fn bad_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut S::Session,
+        error: &FrameError,
+    ) -> Result<(), EncodeError> {
+        if self.gate.opens() {
+            log::warn!("[BAD INPUT] {}: {error}", cx.peer());
+        }
+        self.service.bad_input(cx, session, error)
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Result<(), EncodeError> {
+        self.service.timer(cx, session)
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, session: &mut S::Session, reason: CloseReason) {
+        if self.gate.opens() {
+            log::info!("[CLOSED] {}: {reason}", cx.peer());
+        }
+        self.service.closed(cx, session, reason);
+    }
+}
+
+/// Events about connections that are written in one second; the rest is counted.
+/// A storm of connections must not become a storm of lines.
+const LINES_PER_SECOND: u32 = 10;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Lets the first events of each second through.
+pub(crate) struct Gate {
+    since: Cell<Instant>,
+    shown: Cell<u32>,
+    hidden: Cell<u64>,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Rc<Self> {
+        let since = Cell::new(Instant::now());
+        Rc::new(Self { since, shown: Cell::new(0), hidden: Cell::new(0) })
+    }
+
+    fn opens(&self) -> bool {
+        self.turn_over();
+        if self.shown.get() >= LINES_PER_SECOND {
+            self.hidden.set(self.hidden.get() + 1);
+            return false;
+        }
+        self.shown.set(self.shown.get() + 1);
+        true
+    }
+
+    /// Begins a new second if the old one is over, and says what was not shown.
+    pub(crate) fn turn_over(&self) {
+        if self.since.get().elapsed() >= SECOND {
+            self.since.set(Instant::now());
+            self.shown.set(0);
+            self.say_hidden();
+        }
+    }
+
+    pub(crate) fn say_hidden(&self) {
+        match self.hidden.take() {
+            0 => {}
+            1 => log::info!("[CONNECTIONS] 1 more event not shown"),
+            count => log::info!("[CONNECTIONS] {count} more events not shown"),
+        }
+    }
+
+    /// How long the loop may sleep before something is to be said.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        (self.hidden.get() > 0).then(|| SECOND.saturating_sub(self.since.get().elapsed()))
+    }
+}
+
+/// A message in the log: printable ASCII as it is, all else escaped, at most 256
+/// bytes of it. No byte of a peer can start a line or move a cursor.
+struct Shown<'a>(&'a [u8]);
+
+const MAX_SHOWN: usize = 256;
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(message) = self;
+        for &byte in message.iter().take(MAX_SHOWN) {
+            match byte {
+                b' '..=b'~' => f.write_char(byte.into())?,
+                _ => write!(f, "{}", byte.escape_ascii())?,
+            }
+        }
+        if message.len() > MAX_SHOWN {
+            write!(f, "... ({} bytes)", message.len())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use log::Record;
+
+    use super::*;
+
+    #[test]
+    fn a_message_in_the_log_is_printable_and_bounded() {
+        let shown = |message: &[u8]| Shown(message).to_string();
+        assert_eq!(shown(b"say \"hi\" \\o/"), "say \"hi\" \\o/");
+        assert_eq!(shown(b"a\r\n\x1b[2J\0\xe2\x80\xae"), r"a\r\n\x1b[2J\x00\xe2\x80\xae");
+        assert_eq!(shown(&[b'x'; 256]).len(), 256);
+        assert_eq!(shown(&[b'x'; 1 << 20]), format!("{}... (1048576 bytes)", "x".repeat(256)));
+    }
+
+    #[test]
+    fn a_storm_of_connections_is_ten_lines_and_a_number() {
+        let gate = Gate::new();
+        let shown = (0..5000).filter(|_| gate.opens()).count();
+        assert_eq!((shown, gate.hidden.get()), (10, 4990));
+        assert!(gate.due().is_some_and(|due| due <= SECOND));
+    }
+
+    /// Remembers what each write brought.
+    #[derive(Clone, Default)]
+    struct Writes(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Write for Writes {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no writer panics").push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_of_eight_threads_never_interleave() {
+        let writes = Writes::default();
+        let logger = logger(LevelFilter::Info, writes.clone());
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let logger = &logger;
+                scope.spawn(move || {
+                    for line in 0..500 {
+                        let text = "x".repeat(line % 200);
+                        logger.log(
+                            &Record::builder()
+                                .level(Level::Info)
+                                .args(format_args!("{thread} {line} {text} end"))
+                                .build(),
+                        );
+                    }
+                });
+            }
+        });
+        let writes = writes.0.lock().expect("no writer panics");
+        assert_eq!(writes.len(), 8 * 500, "each line is one write");
+        let mut next = [0; 8];
+        for write in writes.iter() {
+            let line = std::str::from_utf8(write).expect("text");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (Some("end"), Some("[INFO]")) = (words.last().copied(), words.get(1).copied())
+            else {
+                panic!("not a whole line: {line:?}")
+            };
+            let thread: usize = words[2].parse().expect("the number of a thread");
+            assert_eq!(words[3], next[thread].to_string(), "{line:?}");
+            assert!(line.ends_with(" end\n") && line.matches('\n').count() == 1, "{line:?}");
+            next[thread] += 1;
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! `oneloop serve`: one endpoint, from flags.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use clap::{ArgAction, Args, ValueEnum};
+use log::{Level, LevelFilter};
+use oneloop::services::{Broadcast, Echo, Receipt, Sink};
+use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::Failure;
+use crate::journal::{self, Gate, Logged};
+use crate::units::{self, MaybeSize, MaybeSpan};
+
+/// Serve clients until a signal ends it
+#[derive(Args)]
+#[command(after_help = "\
+SPEC is a word with options behind commas, as in u32be,max=64k:
+  lines lines:lf lines:crlf           each line a message        eof=message
+  u8 u16be u16le u24be u24le u32be    a binary length first      offset=N adjust=N strip=N
+  u32le u64be u64le
+  raw                                 each read a message
+  all of them                                                    max=SIZE
+
+The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begun and
+exits with 0; a second one ends it at once. Every flag with a value can be given as an
+environment variable, too: ONELOOP_MAX_MESSAGE=64k for --max-message 64k.")]
+pub(crate) struct Serve {
+    /// Where to listen: host:port or [v6]:port; port 0 takes a free one. Repeatable
+    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
+    #[arg(value_delimiter = ',')]
+    listen: Vec<String>,
+
+    /// How messages are framed
+    #[arg(short, long, value_name = "SPEC", default_value = "lines")]
+    framing: String,
+
+    /// How replies are framed, if not as messages are
+    #[arg(long, value_name = "SPEC")]
+    reply_framing: Option<String>,
+
+    /// What to do with messages
+    #[arg(long, value_name = "NAME", default_value = "echo")]
+    service: ServiceName,
+
+    /// Show each message; twice: more
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+
+    /// Show warnings and errors only
+    #[arg(short, long, conflicts_with = "verbose")]
+    quiet: bool,
+
+    #[command(flatten)]
+    limits: LimitFlags,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ServiceName {
+    Echo,
+    Receipt,
+    Broadcast,
+    Sink,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum WhenFullName {
+    Wait,
+    Refuse,
+}
+
+/// Every limit of an endpoint. The defaults are the library's.
+#[derive(Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitFlags {
+    /// Largest message, in and out; max= in a SPEC wins [default: 1m, lines 64k]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    max_message: Option<usize>,
+
+    /// Connections at once [default: 10k, or the descriptors less 24]
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    max_connections: Option<usize>,
+
+    /// What newcomers meet when all connections are in use
+    #[arg(long, value_name = "WHAT", default_value = "wait")]
+    when_full: WhenFullName,
+
+    /// Callers that may wait to be accepted; the kernel's somaxconn holds as well
+    #[arg(long, value_name = "N", default_value = "4096")]
+    #[arg(value_parser = clap::value_parser!(i32).range(1..=65_535))]
+    backlog: i32,
+
+    /// Output of one peer that waits before reading from it pauses
+    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64k")]
+    output_high: usize,
+
+    /// Waiting output at which reading goes on
+    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "32k")]
+    output_low: usize,
+
+    /// Waiting output that closes the connection [default: high and one message]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    output_max: Option<usize>,
+
+    /// The kernel's buffer for what one peer is sent, or off to let it choose
+    #[arg(long, value_name = "SIZE", value_parser = units::maybe_size, default_value = "64k")]
+    send_buffer: MaybeSize,
+
+    /// Time for one message to arrive, and 1 s for each 4 KiB announced, or off
+    #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "30s")]
+    frame_timeout: MaybeSpan,
+
+    /// Time in which a peer has to send something, or off
+    #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "off")]
+    idle_timeout: MaybeSpan,
+
+    /// Time in which a peer has to take 16 KiB of what waits for it, or off
+    #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "30s")]
+    write_timeout: MaybeSpan,
+
+    /// Time that stopping waits for what was begun
+    #[arg(long, value_name = "TIME", value_parser = units::span, default_value = "10s")]
+    drain_timeout: Duration,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let level = match (self.quiet, self.verbose) {
+            (true, _) => LevelFilter::Warn,
+            (false, 0) => LevelFilter::Info,
+            (false, 1) => LevelFilter::Debug,
+            (false, _) => LevelFilter::Trace,
+        };
+        let framing = self.framing()?;
+        let limits = self.limits.limits()?;
+        for addr in &self.listen {
+            check_addr(addr)?;
+        }
+        journal::start(level);
+        match self.service {
+            ServiceName::Echo => self.serve(framing, Echo, limits),
+            ServiceName::Receipt => self.serve(framing, Receipt::default(), limits),
+            ServiceName::Broadcast => self.serve(framing, Broadcast, limits),
+            ServiceName::Sink => self.serve(framing, Sink, limits),
+        }
+    }
+
+    fn framing(&self) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
+        let parse = |flag: &str, spec: &str| {
+            AnyFraming::from_spec(spec, self.limits.max_message).map_err(|error| {
+                Failure::Usage(match error {
+                    // This one names the SPEC itself.
+                    ConfigError::Spec { .. } => error.to_string(),
+                    error => format!("{flag} {spec}: {error}"),
+                })
+            })
+        };
+        let decode = parse("--framing", &self.framing)?;
+        let encode = match &self.reply_framing {
+            Some(spec) => parse("--reply-framing", spec)?,
+            None => decode.clone(),
+        };
+        Ok(Pair { decode, encode })
+    }
+
+    fn serve<S: Service + 'static>(
+        &self,
+        framing: Pair<AnyFraming, AnyFraming>,
+        service: S,
+        limits: Limits,
+    ) -> Result<(), Failure> {
+        let gate = Gate::new();
+        let service = Logged { service, messages: Level::Debug, gate: gate.clone() };
+        log::info!("[STARTING] server is starting...");
+        let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
+        server.drain_timeout(self.limits.drain_timeout);
+        let endpoint = server
+            .add(framing, service, limits)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        // Before the first client: a signal must never find its default.
+        let mut signals = Signals::new([SIGINT, SIGTERM])
+            .and_then(|mut signals| {
+                let readable = mio::Interest::READABLE;
+                server.registry().register(&mut signals, Mio::HOST, readable)?;
+                Ok(signals)
+            })
+            .map_err(|error| runtime("cannot catch signals", &error))?;
+        for addr in &self.listen {
+            let addr = server
+                .listen(endpoint, addr.as_str())
+                .map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
+            log::info!("[LISTENING] Server is listening on {addr}");
+        }
+        turn(&mut server, &mut signals, &gate)
+    }
+}
+
+/// Turns the loop until signals end it.
+fn turn(server: &mut Server, signals: &mut Signals, gate: &Gate) -> Result<(), Failure> {
+    let mut stopping = false;
+    loop {
+        let turn = server.turn(gate.due()).map_err(|error| runtime("cannot go on", &error))?;
+        gate.turn_over();
+        if turn.finished {
+            gate.say_hidden();
+            log::info!("[STOPPED] all connections are closed");
+            return Ok(());
+        }
+        if !turn.host {
+            continue;
+        }
+        for signal in signals.pending() {
+            if stopping {
+                server.shutdown_now();
+                return Err(Failure::Signal(signal));
+            }
+            stopping = true;
+            log::info!("[STOPPING] {} connections open", server.counters().open);
+            server.shutdown();
+        }
+    }
+}
+
+impl LimitFlags {
+    fn limits(&self) -> Result<Limits, Failure> {
+        let limits = Limits::default()
+            .max_connections(self.connections()?)
+            .when_full(match self.when_full {
+                WhenFullName::Wait => WhenFull::Wait,
+                WhenFullName::Refuse => WhenFull::Refuse,
+            })
+            .backlog(self.backlog)
+            .output_high(self.output_high)
+            .output_low(self.output_low)
+            .send_buffer(self.send_buffer.0)
+            .frame_timeout(self.frame_timeout.0)
+            .idle_timeout(self.idle_timeout.0)
+            .write_timeout(self.write_timeout.0);
+        Ok(self.output_max.into_iter().fold(limits, Limits::output_max))
+    }
+
+    /// As many connections as were asked for, if there are descriptors for them; if
+    /// none were, as many as there are descriptors for.
+    fn connections(&self) -> Result<usize, Failure> {
+        /// Descriptors that are no connections: standard streams, epoll, wakers,
+        /// listeners, the reserve.
+        const OTHERS: usize = 24;
+        const DEFAULT: usize = 10_000;
+        let raised = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+        let descriptors = usize::try_from(raised).unwrap_or(usize::MAX);
+        let possible = descriptors.saturating_sub(OTHERS).max(1);
+        match self.max_connections {
+            None => Ok(DEFAULT.min(possible)),
+            Some(asked) if asked <= possible => Ok(asked),
+            Some(asked) => Err(Failure::Usage(format!(
+                "--max-connections {asked} takes {} descriptors, and this process may have \
+                 {descriptors}; ask for {possible} at most, or raise the hard limit (ulimit -Hn)",
+                asked.saturating_add(OTHERS)
+            ))),
+        }
+    }
+}
+
+/// Refuses what cannot be an address; whether it is one here turns out later.
+fn check_addr(addr: &str) -> Result<(), Failure> {
+    let port = addr.rsplit_once(':').filter(|(host, _)| {
+        let bracketed = host.starts_with('[') && host.ends_with(']');
+        !host.is_empty() && (bracketed || !host.contains(':'))
+    });
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(_)) => Ok(()),
+        _ => Err(Failure::Usage(format!(
+            "--listen '{}': not an address; say host:port or [v6]:port, as in 127.0.0.1:7000",
+            addr.escape_debug()
+        ))),
+    }
+}
+
+fn cannot_listen(addr: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => "; see who has it with `ss -ltnp`, or let -l 127.0.0.1:0 choose",
+        ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, 7000 does not",
+        ErrorKind::AddrNotAvailable => "; this machine has no such address, `ip addr` lists them",
+        _ => "",
+    };
+    format!("cannot listen on {addr}: {error}{advice}")
+}
+
+fn runtime(what: &str, error: &io::Error) -> Failure {
+    Failure::Runtime(format!("{what}: {error}"))
+}

@@ -1,0 +1,95 @@
+//! Numbers with units, as operators write them: `64k`, `10k`, `1.5s`, `off`.
+
+use std::time::Duration;
+
+/// Bytes; k, m, g count by 1024.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
+}
+
+/// A number of things; k and m count by 1000.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1000),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<usize>().ok());
+    let count = number.flatten().and_then(|number| number.checked_mul(unit));
+    count.ok_or("not a number, like 500 or 10k".into())
+}
+
+/// A time span: us, ms, s, m, h, and s if there is no unit. Zero is refused: it
+/// would close everything, and who means "never" can say `off`.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a time, like 500ms, 30s or 1.5m".to_string();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(wrong()),
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = digits.parse::<f64>().ok().filter(|_| plain).ok_or_else(wrong)?;
+    let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+    if span.is_zero() {
+        return Err("zero is no time; say off for never, or a time like 500ms".into());
+    }
+    Ok(span)
+}
+
+/// A time span, or never.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaybeSpan(pub(crate) Option<Duration>);
+
+/// A [`span`], or `off`.
+pub(crate) fn maybe_span(text: &str) -> Result<MaybeSpan, String> {
+    match text {
+        "off" => Ok(MaybeSpan(None)),
+        text => span(text).map(|span| MaybeSpan(Some(span))),
+    }
+}
+
+/// A [`size`], or `off`.
+pub(crate) fn maybe_size(text: &str) -> Result<MaybeSize, String> {
+    match text {
+        "off" => Ok(MaybeSize(None)),
+        text => size(text).map(|size| MaybeSize(Some(size))),
+    }
+}
+
+/// A size in bytes, or the kernel's own choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MaybeSize(pub(crate) Option<usize>);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_mean_what_operators_expect_and_nothing_else_parses() {
+        let ms = Duration::from_millis;
+        for (text, expected) in [
+            ("30s", ms(30_000)),
+            ("30", ms(30_000)),
+            ("1.5m", ms(90_000)),
+            ("250ms", ms(250)),
+            ("1h", ms(3_600_000)),
+        ] {
+            assert_eq!(span(text), Ok(expected), "{text}");
+        }
+        for text in
+            ["", "s", "-1s", "+1s", "1 s", "1d", "1e3s", "inf", "0", "0ms", "1.1.1", "9e99h"]
+        {
+            assert!(span(text).is_err(), "{text}");
+        }
+        assert_eq!(maybe_span("off"), Ok(MaybeSpan(None)));
+        assert_eq!((count("10k"), count("2m"), count("7")), (Ok(10_000), Ok(2_000_000), Ok(7)));
+        for text in ["", "k", "-1", "+1", "1.5k", "1g", "99999999999999999999"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
+}

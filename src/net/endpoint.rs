@@ -501,3 +501,24 @@ impl Address {
         }
     }
 }
+
+/// In release builds only: in debug builds mio keeps an id beside each socket.
+#[cfg(all(test, not(debug_assertions)))]
+mod tests {
+    use super::*;
+    use crate::net::Mio;
+    use crate::proto::framing::AnyFraming;
+
+    #[test]
+    fn a_slot_takes_40_bytes_slab_entry_included() {
+        type Slot = Peer<<Mio as Sys>::Stream, <AnyFraming as Framing>::State, ()>;
+        /// The shape of slab's own, which is private: the enums in a slot leave room
+        /// for its tag.
+        #[expect(dead_code, reason = "only its size is of interest")]
+        enum Entry {
+            Vacant(usize),
+            Occupied(Slot),
+        }
+        assert_eq!((size_of::<Slot>(), size_of::<Entry>()), (40, 40));
+    }
+}

@@ -206,12 +206,13 @@ impl Pool {
         self.held_bytes -= capacity;
         // A capacity the allocator rounded up is no exact class: free it.
         let exact = capacity.is_power_of_two() && capacity >= MIN;
-        if exact && self.spare_bytes + capacity <= MAX_SPARE {
-            if let Some(spare) = self.spare.get_mut(class(capacity)) {
-                bytes.clear();
-                self.spare_bytes += capacity;
-                spare.push(bytes);
-            }
+        if exact
+            && self.spare_bytes + capacity <= MAX_SPARE
+            && let Some(spare) = self.spare.get_mut(class(capacity))
+        {
+            bytes.clear();
+            self.spare_bytes += capacity;
+            spare.push(bytes);
         }
     }
 }

@@ -289,21 +289,37 @@ where
             None => &mut *fresh,
         };
 
-        let queued = self.output.map_or(0, |output| desk.pool.get(output).waiting().len());
-        let (framing, service, session) = (desk.framing, &mut *desk.service, &mut self.session);
-        let refused = &mut desk.refused;
-        let mut cx = Context {
-            encoder: framing,
-            replies: desk.replies,
-            post: desk.post,
-            traffic: desk.traffic,
-            scene: &desk.scene,
-            queued,
-            fate: None,
-        };
-        // Messages that ended in here, one that was being skipped included.
-        let mut ended = usize::from(framing.is_skipping(&self.framing));
-        let result = framing.each(&mut self.framing, input, end, |item| {
+        let Served { fate, rest, full, kept } = self.serve(input, end, desk);
+        match fate {
+            None => {
+                self.keep(held, fresh, rest, kept, desk);
+                self.paused = full;
+                if end && !full {
+                    self.close(CloseReason::PeerEof, desk.pool);
+                }
+            }
+            Some(fate) => {
+                if let (Some(input), Some(buffer)) = (self.input, held) {
+                    desk.pool.restore(input, buffer);
+                }
+                self.meet(fate, desk.pool);
+            }
+        }
+        self.queue_replies(desk);
+    }
+
+    /// Cuts `input` into messages and has each served.
+    fn serve<F, S>(&mut self, input: &mut [u8], end: bool, desk: &mut Desk<'_, F, S>) -> Served
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        let queued = self.waiting(desk.pool);
+        let (framing, state, session) = (desk.framing, &mut self.framing, &mut self.session);
+        let (mut cx, service, refused) = desk.context(queued);
+        // Messages that end in here, one that is being skipped included.
+        let mut ended = usize::from(framing.is_skipping(state));
+        let result = framing.each(state, input, end, |item| {
             ended += 1;
             let served = match item {
                 Ok(message) => {
@@ -322,15 +338,11 @@ where
                 ControlFlow::Continue(())
             }
         });
-        let skipping = framing.is_skipping(&self.framing);
-        ended -= usize::from(skipping && ended > 0);
-
         let full = cx.is_full();
         let result = result.and_then(|rest| {
-            let left = input.len() - rest.used;
-            let max = framing.max_input();
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
+            let (left, max) = (input.len() - rest.used, framing.max_input());
             if left > max && !full && cx.fate.is_none() {
                 return Err(FrameError::TooLong { announced: Some(rest.need as u64), max });
             }
@@ -342,24 +354,11 @@ where
             cx.settle(served, refused);
             cx.fate.get_or_insert(Fate::Close(error.into()));
         }
-        let fate = cx.fate;
-
-        match (fate, result) {
-            (None, Ok(rest)) => {
-                self.keep(held, fresh, rest, Kept { skipping, same: ended == 0 }, desk);
-                self.paused = full;
-                if end && !full {
-                    self.close(CloseReason::PeerEof, desk.pool);
-                }
-            }
-            (fate, _) => {
-                if let (Some(input), Some(buffer)) = (self.input, held) {
-                    desk.pool.restore(input, buffer);
-                }
-                self.meet(fate, desk.pool);
-            }
-        }
-        self.queue_replies(desk);
+        let skipping = framing.is_skipping(state);
+        // The one that is being skipped now was counted, but has not ended.
+        let same = ended == usize::from(skipping);
+        let rest = result.unwrap_or(Rest { used: 0, need: 0 });
+        Served { fate: cx.fate, rest, full, kept: Kept { skipping, same } }
     }
 
     /// Keeps what was not used, in a buffer no larger than it needs.
@@ -405,28 +404,22 @@ where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        let mut cx = Context {
-            encoder: desk.framing,
-            replies: desk.replies,
-            post: desk.post,
-            traffic: desk.traffic,
-            scene: &desk.scene,
-            queued: self.output.map_or(0, |output| desk.pool.get(output).waiting().len()),
-            fate: None,
-        };
-        let served = f(desk.service, &mut cx, &mut self.session);
-        cx.settle(served, &mut desk.refused);
+        let queued = self.waiting(desk.pool);
+        let (mut cx, service, refused) = desk.context(queued);
+        let served = f(service, &mut cx, &mut self.session);
+        cx.settle(served, refused);
         let (fate, full) = (cx.fate, cx.is_full());
         self.paused |= full;
-        self.meet(fate, desk.pool);
+        if let Some(fate) = fate {
+            self.meet(fate, desk.pool);
+        }
         self.queue_replies(desk);
     }
 
-    fn meet(&mut self, fate: Option<Fate>, pool: &mut Pool) {
+    fn meet(&mut self, fate: Fate, pool: &mut Pool) {
         match fate {
-            Some(Fate::Close(reason)) => self.close(reason, pool),
-            Some(Fate::Abort(reason)) => self.fail(reason, pool),
-            None => {}
+            Fate::Close(reason) => self.close(reason, pool),
+            Fate::Abort(reason) => self.fail(reason, pool),
         }
     }
 
@@ -439,6 +432,33 @@ where
             desk.replies.clear();
         }
     }
+}
+
+impl<F: Framing, S: Service> Desk<'_, F, S> {
+    /// What the service is called with, and where an error that it hands on goes.
+    /// `queued` bytes wait for the connection already.
+    fn context(&mut self, queued: usize) -> (Context<'_>, &mut S, &mut Option<EncodeError>) {
+        let cx = Context {
+            encoder: self.framing,
+            replies: self.replies,
+            post: self.post,
+            traffic: self.traffic,
+            scene: &self.scene,
+            queued,
+            fate: None,
+        };
+        (cx, self.service, &mut self.refused)
+    }
+}
+
+/// What came of [`Conn::serve`].
+struct Served {
+    /// How the connection ends, if it does.
+    fate: Option<Fate>,
+    rest: Rest,
+    /// It stopped because enough output waits.
+    full: bool,
+    kept: Kept,
 }
 
 /// What is known of the bytes that [`Conn::keep`] keeps.

@@ -7,7 +7,7 @@
 //! let outcome = check::splits(&Lines::default(), b"one\ntwo\r\n")?;
 //! assert_eq!(outcome.messages(), [b"one", b"two"]);
 //! assert_eq!(outcome.error, None);
-//! # Ok::<(), check::Difference>(())
+//! # Ok::<(), Box<check::Difference>>(())
 //! ```
 
 use std::fmt;
@@ -68,7 +68,7 @@ const RANDOM_CUTS: u64 = 64;
 /// # Errors
 ///
 /// The first difference, with the cuts that show it.
-pub fn splits<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Difference> {
+pub fn splits<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Box<Difference>> {
     splits_as(framing, stream, |outcome| outcome)
 }
 
@@ -78,7 +78,7 @@ pub fn splits<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Differe
 /// # Errors
 ///
 /// The first difference, with the cuts that show it.
-pub fn joined<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Difference> {
+pub fn joined<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Box<Difference>> {
     splits_as(framing, stream, |outcome| {
         let joined = outcome.messages().concat();
         Outcome { items: vec![Ok(joined)], error: outcome.error }
@@ -89,14 +89,14 @@ fn splits_as<F: Framing>(
     framing: &F,
     stream: &[u8],
     view: impl Fn(Outcome) -> Outcome,
-) -> Result<Outcome, Difference> {
+) -> Result<Outcome, Box<Difference>> {
     let whole = view(decode(framing, stream, &[]));
     let compare = |pieces: Vec<usize>, seed| {
         let cut = view(decode(framing, stream, &pieces));
         if cut == whole {
             return Ok(());
         }
-        Err(Difference { pieces, seed, whole: whole.clone(), cut })
+        Err(Box::new(Difference { pieces, seed, whole: whole.clone(), cut }))
     };
     compare(vec![stream.len()], None)?;
     compare(vec![1; stream.len()], None)?;

@@ -233,8 +233,10 @@ mod tests {
         let bad = |value, adjust| Some(FrameError::BadLength { value, adjust });
         let truncated = |received| Some(FrameError::Truncated { received });
 
+        type Case =
+            (&'static str, LengthField, &'static [u8], Vec<&'static [u8]>, Option<FrameError>);
         #[rustfmt::skip]
-        let cases: Vec<(&str, LengthField, &[u8], Vec<&[u8]>, Option<FrameError>)> = vec![
+        let cases: Vec<Case> = vec![
             // what is being shown          framing                         bytes                           messages                end
             ("nothing",                     be2(),                          b"",                            vec![],                 None),
             ("half a header",               be2(),                          b"\0",                          vec![],                 truncated(1)),

@@ -223,8 +223,9 @@ mod tests {
         let bare = |at| Some(FrameError::BareLf { at });
         let truncated = |received| Some(FrameError::Truncated { received });
 
+        type Case = (&'static str, LineEnd, &'static [u8], Items, Option<FrameError>);
         #[rustfmt::skip]
-        let cases: Vec<(&str, LineEnd, &[u8], Items, Option<FrameError>)> = vec![
+        let cases: Vec<Case> = vec![
             // what is being shown               mode    bytes                items                    end
             ("nothing",                          EITHER, b"",                 ok(&[]),                 None),
             ("one line",                         EITHER, b"abc\n",            ok(&["abc"]),            None),

@@ -210,3 +210,58 @@ fn mio_token(token: Token) -> mio::Token {
 fn open_reserve() -> Option<File> {
     File::open("/dev/null").ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream as Caller;
+
+    use socket2::SockRef;
+
+    use super::*;
+
+    #[test]
+    fn an_accepted_socket_inherits_what_was_set_on_the_listener() {
+        let mut mio = Mio::new().unwrap();
+        let how = Listening {
+            backlog: 16,
+            send_buffer: Some(64 << 10),
+            give_up: Some(Duration::from_secs(30)),
+        };
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        let _caller = Caller::connect(addr).unwrap();
+        let (stream, _) = mio.accept(&listener).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        if cfg!(target_os = "linux") {
+            assert_eq!(socket.send_buffer_size().unwrap(), 128 << 10, "Linux doubles it");
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), how.give_up);
+        }
+    }
+
+    #[test]
+    fn a_caller_is_hung_up_on_with_the_reserve_and_the_reserve_comes_back() {
+        let mut mio = Mio::new().unwrap();
+        let how = Listening { backlog: 16, send_buffer: None, give_up: None };
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        assert!(!mio.shed(&listener), "nobody called");
+        let mut caller = Caller::connect(addr).unwrap();
+        assert!(mio.shed(&listener));
+        assert_eq!(caller.read(&mut [0; 1]).unwrap(), 0, "the caller is told");
+        assert!(mio.reserve.is_some());
+    }
+
+    #[test]
+    fn a_listener_that_closes_frees_its_address_at_once() {
+        let mut mio = Mio::new().unwrap();
+        let how = Listening { backlog: 16, send_buffer: None, give_up: None };
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        mio.close_listener(listener);
+        assert!(mio.listen(addr, &how, Token::listener(0, 1)).is_ok());
+    }
+}

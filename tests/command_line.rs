@@ -1,0 +1,311 @@
+//! The program as its users meet it: exit codes, error lines, log lines, signals.
+#![cfg(feature = "cli")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn oneloop(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_oneloop"));
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+/// A server that runs until it is dropped, and what it said so far.
+struct Serving {
+    child: Child,
+    log: Receiver<String>,
+    said: Vec<String>,
+    addr: String,
+}
+
+impl Serving {
+    fn start(args: &[&str]) -> Self {
+        let mut command = oneloop(&["serve"]);
+        Self::spawn(command.args(args))
+    }
+
+    fn spawn(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary was built");
+        let stderr = child.stderr.take().expect("piped");
+        let (line, log) = channel();
+        thread::spawn(move || {
+            let lines = BufReader::new(stderr).lines();
+            lines.map_while(Result::ok).try_for_each(|text| line.send(text))
+        });
+        let mut serving = Self { child, log, said: Vec::new(), addr: String::new() };
+        let listening = serving.hear("[LISTENING]");
+        serving.addr = listening.rsplit(' ').next().expect("an address at the end").to_string();
+        serving
+    }
+
+    /// Waits for a line with `words` in it.
+    fn hear(&mut self, words: &str) -> String {
+        loop {
+            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
+                panic!("no {words:?} in {:#?}", self.said)
+            };
+            self.said.push(line.clone());
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let client = TcpStream::connect(&self.addr).expect("it listens");
+        client.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        client
+    }
+
+    /// Sends `bytes` and the end, and returns all that comes back.
+    fn ask(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut client = self.connect();
+        client.write_all(bytes).expect("it reads");
+        client.shutdown(Shutdown::Write).expect("connected");
+        let mut reply = Vec::new();
+        client.read_to_end(&mut reply).expect("an orderly end");
+        reply
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.expect("kill is everywhere").success());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
+            if let Some(status) = self.child.try_wait().expect("our own child") {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it does not end: {:#?}", self.said);
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The exit code and the one line of an error.
+fn refused(output: &Output) -> (Option<i32>, String) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+    let [line] = errors[..] else { panic!("not one error line: {said}") };
+    (output.status.code(), line.to_string())
+}
+
+#[test]
+fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right() {
+    #[rustfmt::skip]
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["--framing", "lnes"],              &["lnes", "no framing", "lines, u8, u16be"]),
+        (&["-f", "u32be,mxa=5"],              &["mxa", "column 7", "adjust, max, offset, strip"]),
+        (&["-f", "u16be,max=1m"],             &["u16be", "1048576", "65535"]),
+        (&["-f", "u16be", "--max-message", "1m"], &["--framing u16be", "1048576", "65535"]),
+        (&["--reply-framing", "u8,max=300"],  &["--reply-framing u8,max=300", "300", "255"]),
+        (&["-f", "u32be,offset=2,strip=7"],   &["strip=7", "6 bytes"]),
+        (&["--max-message", "ten"],           &["'ten'", "--max-message", "64k"]),
+        (&["--max-connections", "-1"],        &["-1"]),
+        (&["--max-connections", "0"],         &["0 connections", "1 to"]),
+        (&["--max-connections", "9m"],        &["9000000", "descriptors", "at most"]),
+        (&["--output-low", "128k"],           &["131072", "65536"]),
+        (&["--output-max", "1k"],             &["1024", "131073"]),
+        (&["--idle-timeout", "0"],            &["'0'", "off"]),
+        (&["--frame-timeout", "soon"],        &["'soon'", "30s"]),
+        (&["--drain-timeout", "off"],         &["'off'", "30s"]),
+        (&["--service", "ehco"],              &["'ehco'", "echo"]),
+        (&["--backlog", "0"],                 &["0", "1..=65535"]),
+        (&["--listen", "nowhere"],            &["'nowhere'", "host:port", "127.0.0.1:7000"]),
+        (&["-l", "127.0.0.1:99999"],          &["127.0.0.1:99999", "host:port"]),
+        (&["-l", "::1:7000"],                 &["::1:7000", "[v6]:port"]),
+        (&["-l", ""],                         &["''", "host:port"]),
+        (&["--lisetn", "127.0.0.1:0"],        &["--lisetn", "--listen"]),
+        (&["-v", "-q"],                       &["--verbose", "--quiet"]),
+    ];
+    for (args, words) in cases {
+        let output = oneloop(&["serve"]).args(*args).output().expect("the binary was built");
+        let (code, line) = refused(&output);
+        assert_eq!(code, Some(2), "{args:?}: {line}");
+        for word in *words {
+            assert!(line.contains(word), "{args:?}: no {word:?} in: {line}");
+        }
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+    let (code, line) = refused(&oneloop(&["sevre"]).output().expect("the binary was built"));
+    assert!(code == Some(2) && line.contains("serve"), "{line}");
+}
+
+#[test]
+fn what_fails_here_and_now_is_one_line_and_exits_with_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("it is bound").to_string();
+    for (addr, words) in [(addr.as_str(), "ss -ltnp"), ("203.0.113.1:7000", "ip addr")] {
+        let output = oneloop(&["serve", "-q", "-l", addr]).output().expect("the binary was built");
+        let (code, line) = refused(&output);
+        assert_eq!(code, Some(1), "{line}");
+        assert!(line.contains(addr) && line.contains(words), "{line}");
+    }
+}
+
+#[test]
+fn help_fits_on_a_screen_and_goes_to_stdout() {
+    for args in [&["--help"][..], &["serve", "--help"], &["serve", "-h"]] {
+        let output = oneloop(args).output().expect("the binary was built");
+        let text = String::from_utf8(output.stdout).expect("text");
+        assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
+        let (lines, longest) = (text.lines().count(), text.lines().map(str::len).max());
+        assert!(lines <= 60 && longest <= Some(100), "{args:?}: {lines} lines, {longest:?} wide");
+    }
+    let bare = oneloop(&[]).output().expect("the binary was built");
+    assert_eq!(bare.status.code(), Some(2));
+}
+
+#[test]
+fn services_and_framings_are_chosen_by_flag_or_environment_and_flags_win() {
+    let any = "--listen=127.0.0.1:0";
+    assert_eq!(Serving::start(&[any]).ask(b"hello\r\n"), b"hello\n");
+    assert_eq!(Serving::start(&[any, "-f", "u16be"]).ask(b"\0\x02hi"), b"\0\x02hi");
+    let receipt =
+        Serving::start(&[any, "--service", "receipt", "-f", "u32le", "--reply-framing", "raw"]);
+    assert_eq!(receipt.ask(b"\x02\0\0\0hi"), b"Msg received");
+    assert_eq!(Serving::start(&[any, "--service", "sink"]).ask(b"hello\n"), b"");
+
+    let mut command = oneloop(&["serve", "-l", "127.0.0.1:0"]);
+    command.env("ONELOOP_FRAMING", "u8").env("ONELOOP_SERVICE", "receipt");
+    let server = Serving::spawn(command.args(["--service", "echo"]));
+    assert_eq!(server.ask(b"\x02hi"), b"\x02hi");
+
+    let two = Serving::start(&[any, "--listen=[::1]:0", "--service", "broadcast"]);
+    let mut hearer = two.connect();
+    let mut talker = two.connect();
+    // Both must be accepted before the first word.
+    hearer.write_all(b"I am here\n").expect("it reads");
+    let mut reply = [0; 10];
+    talker.read_exact(&mut reply).expect("the others hear it");
+    talker.write_all(b"hello all\n").expect("it reads");
+    hearer.read_exact(&mut reply).expect("the others hear it");
+    assert_eq!(&reply, b"hello all\n");
+}
+
+#[test]
+fn the_log_has_the_lines_of_the_tutorials_and_no_raw_byte_of_a_peer() {
+    let mut server = Serving::start(&["-l", "127.0.0.1:0", "-v", "--max-message", "300"]);
+    assert!(
+        server.said[0].ends_with("[INFO] [STARTING] server is starting..."),
+        "{:?}",
+        server.said
+    );
+    assert!(server.said[1].contains("[LISTENING] Server is listening on 127.0.0.1:"));
+    let client = server.connect();
+    let peer = client.local_addr().expect("connected").to_string();
+    let line = server.hear("[NEW CONNECTION]");
+    assert!(line.ends_with(&format!("[NEW CONNECTION] {peer} connected.")), "{line}");
+    assert!(server.hear("[ACTIVE CONNECTIONS]").ends_with("[ACTIVE CONNECTIONS] 1"));
+
+    let mut writer = &client;
+    writer.write_all(b"evil\x1b[2J\rtext \"\\\n").expect("it reads");
+    let line = server.hear("evil");
+    assert!(line.ends_with(&format!(r#"[{peer}] evil\x1b[2J\rtext "\"#)), "{line}");
+    writer.write_all(&[b"x".repeat(300), b"\n".to_vec()].concat()).expect("it reads");
+    assert!(server.hear("xxx").ends_with(&format!("{}... (300 bytes)", "x".repeat(256))));
+    writer.write_all(&[b"y".repeat(302), b"\n".to_vec()].concat()).expect("it reads");
+    assert!(server.hear("[BAD INPUT]").contains("limit of 300 bytes"));
+    client.shutdown(Shutdown::Write).expect("connected");
+    assert!(server.hear("[CLOSED]").ends_with(&format!("{peer}: peer_eof")));
+}
+
+#[test]
+fn one_signal_drains_and_exits_with_0() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Serving::start(&["-l", "127.0.0.1:0"]);
+        let mut idle = server.connect();
+        let mut begun = server.connect();
+        begun.write_all(b"first\nbeg").expect("it reads");
+        let mut reply = [0; 6];
+        begun.read_exact(&mut reply).expect("an echo");
+        server.signal(signal);
+        server.hear("[STOPPING] 2 connections open");
+        assert_eq!(idle.read(&mut reply).expect("a FIN"), 0, "an idle one may go at once");
+        drop(idle);
+        begun.write_all(b"in\n").expect("it still reads");
+        begun.read_exact(&mut reply).expect("what was begun is answered");
+        assert_eq!(begun.read(&mut [0]).expect("a FIN"), 0);
+        drop(begun);
+        server.hear("[STOPPED]");
+        assert_eq!(server.wait().code(), Some(0), "SIG{signal}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [("TERM", 143), ("INT", 130)] {
+        let mut server = Serving::start(&["-l", "127.0.0.1:0"]);
+        let mut begun = server.connect();
+        begun.write_all(b"first\nnever finished").expect("it reads");
+        begun.read_exact(&mut [0; 6]).expect("an echo");
+        server.signal(signal);
+        server.hear("[STOPPING]");
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(code));
+    }
+}
+
+#[test]
+fn a_killed_server_starts_again_on_its_port_at_once() {
+    let mut server = Serving::start(&["-l", "127.0.0.1:0"]);
+    let addr = server.addr.clone();
+    for round in 0..20 {
+        // Connections in every state: one in use, one that we closed, one that it did.
+        let mut used = server.connect();
+        used.write_all(b"hello\n").expect("it reads");
+        used.read_exact(&mut [0; 6]).expect("an echo");
+        drop(server.connect());
+        assert_eq!(server.ask(b"bye\n"), b"bye\n", "round {round}");
+        server.signal("KILL");
+        server.wait();
+        server = Serving::start(&["-l", &addr]);
+        assert_eq!(server.addr, addr, "round {round}");
+    }
+    assert_eq!(server.ask(b"still the same\n"), b"still the same\n");
+}
+
+#[test]
+fn five_thousand_connects_in_a_burst_are_all_served() {
+    let callers = 5_000;
+    if rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0) < callers + 100 {
+        eprintln!("skipped: this process may not have {callers} descriptors");
+        return;
+    }
+    let server = Serving::start(&["-l", "127.0.0.1:0", "--max-connections", "5k"]);
+    let mut slowest = Duration::ZERO;
+    let mut clients: Vec<TcpStream> = (0..callers)
+        .map(|n| {
+            let asked = Instant::now();
+            let client = TcpStream::connect(&server.addr);
+            slowest = slowest.max(asked.elapsed());
+            client.unwrap_or_else(|error| panic!("caller {n}: {error}"))
+        })
+        .collect();
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}: a SYN was dropped and sent again");
+    for client in &mut clients {
+        client.write_all(b"hello\n").expect("it reads");
+    }
+    for client in &mut clients {
+        client.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        let mut reply = [0; 6];
+        client.read_exact(&mut reply).expect("each is served");
+        assert_eq!(&reply, b"hello\n");
+    }
+}

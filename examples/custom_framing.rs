@@ -39,7 +39,10 @@ impl Framing for Nmea {
             Decoded::Message { message, consumed }
         } else {
             // Nobody can be asked for it again, and after the LF comes the next.
-            Decoded::Skip { consumed, error: None }
+            Decoded::Skip {
+                consumed,
+                error: Some(FrameError::Invalid { what: "no NMEA sentence" }),
+            }
         })
     }
 }

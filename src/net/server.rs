@@ -237,6 +237,11 @@ impl<F: Framing + 'static> Bound<F> {
         self.addr
     }
 
+    /// The name of its one endpoint, for [`Handle::broadcast`].
+    pub fn endpoint(&self) -> EndpointId {
+        EndpointId(0)
+    }
+
     /// The server with its service, to be turned or run.
     ///
     /// # Errors

@@ -204,6 +204,11 @@ pub enum FrameError {
         /// Bytes of it that did arrive, frame included.
         received: usize,
     },
+    /// What else a framing from outside this crate finds wrong, such as a checksum.
+    Invalid {
+        /// What it is, in a few words.
+        what: &'static str,
+    },
     /// The framing itself is wrong: it consumed nothing. Only a framing written
     /// outside this crate can do so.
     NoProgress,
@@ -227,6 +232,7 @@ impl fmt::Display for FrameError {
             Self::Truncated { received } => {
                 write!(f, "stream ended {received} bytes into a message")
             }
+            Self::Invalid { what } => write!(f, "{what}"),
             Self::NoProgress => write!(f, "the framing consumed nothing"),
         }
     }

@@ -199,7 +199,12 @@ impl Context<'_> {
         self.post.send_all(to, message)
     }
 
-    /// Sends `message` to everyone on this endpoint, encoded once.
+    /// Sends `message` to everyone on this endpoint, encoded once. "Everyone" is who
+    /// is open when it leaves, at the end of the turn; someone who was accepted a
+    /// moment later may be among them.
+    ///
+    /// Whoever adds a name in front of what a peer said needs room for it: a larger
+    /// limit on the way out than on the way in, which a [`Pair`](crate::Pair) has.
     ///
     /// # Errors
     ///
@@ -445,9 +450,10 @@ impl From<&FrameError> for CloseReason {
         match error {
             FrameError::TooLong { .. } => Self::TooLong,
             FrameError::Truncated { .. } => Self::Truncated,
-            FrameError::BadLength { .. } | FrameError::BareLf { .. } | FrameError::NoProgress => {
-                Self::BadFrame
-            }
+            FrameError::BadLength { .. }
+            | FrameError::BareLf { .. }
+            | FrameError::Invalid { .. }
+            | FrameError::NoProgress => Self::BadFrame,
         }
     }
 }
@@ -459,7 +465,7 @@ pub struct Traffic {
     pub messages_in: u64,
     /// Messages encoded for a peer: replies, and each delivery of the others.
     pub messages_out: u64,
-    /// Messages that were skipped because they were too long.
+    /// Messages that were skipped, because they were too long, for one.
     pub skipped: u64,
     /// Errors of framing that ended a connection.
     pub bad_frames: u64,

@@ -9,13 +9,16 @@ use std::time::{Duration, Instant};
 use log::{Level, LevelFilter, Log};
 use oneloop::{CloseReason, Context, EncodeError, FrameError, Service};
 use simplelog::{ConfigBuilder, WriteLogger};
+use time::macros::format_description;
 
 /// A logger that hands whole lines to `out`, each in one write: lines of many
 /// threads, or of many processes on one terminal, never interleave.
 pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Box<dyn Log> {
     let mut config = ConfigBuilder::new();
     config
-        .set_time_format_rfc3339()
+        .set_time_format_custom(format_description!(
+            "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
+        ))
         .set_target_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off);

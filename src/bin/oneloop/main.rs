@@ -94,7 +94,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let lines = text.lines().map(str::trim);
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-    let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
     eprintln!("{line}");
     ExitCode::from(2)
 }

@@ -173,12 +173,18 @@ impl Serve {
     ) -> Result<(), Failure> {
         let gate = Gate::new();
         let service = Logged { service, messages: Level::Debug, gate: gate.clone() };
-        log::info!("[STARTING] server is starting...");
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
         server.drain_timeout(self.limits.drain_timeout);
-        let endpoint = server
-            .add(framing, service, limits)
-            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let endpoint = server.add(framing, service, limits).map_err(|error| {
+            let flag = match error {
+                ConfigError::Connections { .. } => "--max-connections: ",
+                ConfigError::OutputLow { .. } => "--output-low: ",
+                ConfigError::OutputMax { .. } => "--output-max: ",
+                _ => "",
+            };
+            Failure::Usage(format!("{flag}{error}"))
+        })?;
+        log::info!("[STARTING] server is starting...");
         // Before the first client: a signal must never find its default.
         let mut signals = Signals::new([SIGINT, SIGTERM])
             .and_then(|mut signals| {

@@ -1,8 +1,12 @@
 //! Lines of bytes, ended by LF or CRLF.
 
+use std::ops::ControlFlow;
+
 use memchr::memchr;
 
-use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, check_len, spec};
+use super::{
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Rest, check_len, spec,
+};
 
 /// A message is a line without its end. Bytes are opaque; a lone CR is data.
 ///
@@ -84,6 +88,39 @@ impl Lines {
             LineEnd::Lf => Ok(line.len()),
             LineEnd::Either | LineEnd::CrLf => Ok(line.len() - usize::from(has_cr)),
         }
+    }
+
+    /// Takes lines off the front of `input` as long as whole blocks hold several.
+    /// Returns how many bytes those were, and what `f` said last.
+    #[inline]
+    fn each_short(
+        &self,
+        input: &[u8],
+        f: &mut impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<(usize, ControlFlow<()>), FrameError> {
+        let mut used = 0;
+        let mut searched = 0;
+        while let Some(block) = input[searched..].first_chunk() {
+            let mut ends = line_ends(block);
+            if ends & ends.wrapping_sub(1) == 0 {
+                break;
+            }
+            while ends != 0 {
+                let line = &input[used..searched + ends.trailing_zeros() as usize];
+                // Perhaps too long, and that comes before all else: see `decode`.
+                if line.len() > self.max {
+                    return Ok((used, ControlFlow::Continue(())));
+                }
+                let payload = self.payload(0, line)?;
+                used += line.len() + 1;
+                ends &= ends - 1;
+                if f(Ok(&line[..payload])).is_break() {
+                    return Ok((used, ControlFlow::Break(())));
+                }
+            }
+            searched += BLOCK;
+        }
+        Ok((used, ControlFlow::Continue(())))
     }
 
     /// Goes on skipping an oversize line.
@@ -172,6 +209,41 @@ impl Framing for Lines {
         Ok(Decoded::Incomplete { need: window + 1 })
     }
 
+    /// One line at a time, and while they are short, a block of bytes at a time.
+    fn each(
+        &self,
+        state: &mut Scan,
+        input: &mut [u8],
+        end: bool,
+        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<Rest, FrameError> {
+        let mut used = 0;
+        loop {
+            let rest = &mut input[used..];
+            let (item, consumed) = match self.decode(state, rest, end)? {
+                Decoded::Message { message, consumed } => (Some(Ok(&rest[message])), consumed),
+                Decoded::Skip { consumed, error } => (error.map(Err), consumed),
+                Decoded::Incomplete { .. } if end && !rest.is_empty() => {
+                    return Err(FrameError::Truncated { received: rest.len() });
+                }
+                Decoded::Incomplete { need } => return Ok(Rest { used, need }),
+            };
+            used += consumed;
+            if item.is_some_and(|item| f(item).is_break()) {
+                return Ok(Rest { used, need: 0 });
+            }
+            // A search for each end costs more than the search itself while lines
+            // are short; where they are long, memchr is the faster one.
+            if consumed <= SHORT && !state.skipping {
+                let (taken, flow) = self.each_short(&input[used..], &mut f)?;
+                used += taken;
+                if flow.is_break() {
+                    return Ok(Rest { used, need: 0 });
+                }
+            }
+        }
+    }
+
     fn is_skipping(&self, state: &Scan) -> bool {
         state.skipping
     }
@@ -186,7 +258,7 @@ impl Encode for Lines {
     /// reader of [`LineEnd::Either`] will take that CR for a part of the end.
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         check_len(message, self.max)?;
-        if let Some(at) = memchr(b'\n', message) {
+        if let Some(at) = find_line_end(message) {
             return Err(EncodeError::Delimiter { at });
         }
         out.extend_from_slice(message);
@@ -203,13 +275,55 @@ impl Encode for Lines {
     }
 }
 
+/// A line up to this many bytes, with its end, lets us expect more of the kind.
+const SHORT: usize = 32;
+/// Bytes that [`line_ends`] looks at: one for each bit of its answer.
+const BLOCK: usize = 64;
+/// Every byte of a word an LF, every low bit of a byte, every high bit of a byte.
+const LF: u64 = LOW * b'\n' as u64;
+const LOW: u64 = 0x0101_0101_0101_0101;
+const HIGH: u64 = LOW << 7;
+
+/// Bit `n` tells whether byte `n` is an LF.
+#[inline]
+fn line_ends(block: &[u8; BLOCK]) -> u64 {
+    let mut ends = 0;
+    let (words, _) = block.as_chunks();
+    for (n, &word) in words.iter().enumerate() {
+        // LFs become zero bytes, and zero bytes, exactly those, a high bit.
+        let zero = u64::from_le_bytes(word) ^ LF;
+        let found = !(((zero & !HIGH) + !HIGH) | zero | !HIGH);
+        // The product moves the eight high bits side by side into its top byte.
+        ends |= (found.wrapping_mul(0x0002_0408_1020_4081) >> 56) << (8 * n);
+    }
+    ends
+}
+
+/// Where the first LF is. Nearly always there is none, and in a short message that
+/// is found out faster than a search begins.
+#[inline]
+fn find_line_end(message: &[u8]) -> Option<usize> {
+    if message.len() <= BLOCK {
+        let (words, tail) = message.as_chunks();
+        let mut found = 0;
+        for &word in words {
+            let zero = u64::from_le_bytes(word) ^ LF;
+            found |= zero.wrapping_sub(LOW) & !zero & HIGH;
+        }
+        if found == 0 && !tail.contains(&b'\n') {
+            return None;
+        }
+    }
+    memchr(b'\n', message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::check;
     use super::*;
 
     const EITHER: LineEnd = LineEnd::Either;
-    const LF: LineEnd = LineEnd::Lf;
+    const LF_ONLY: LineEnd = LineEnd::Lf;
     const CRLF: LineEnd = LineEnd::CrLf;
 
     fn too_long() -> Result<&'static [u8], FrameError> {
@@ -234,18 +348,18 @@ mod tests {
             ("only one CR is",                   EITHER, b"ab\r\r\n",         ok(&["ab\r"]),           None),
             ("a lone CR is data",                EITHER, b"a\rb\n",           ok(&["a\rb"]),           None),
             ("bytes are opaque",                 EITHER, b"\0\x1b\x7f\n",     ok(&["\0\x1b\x7f"]),     None),
-            ("CR is data",                       LF,     b"ab\r\n",           ok(&["ab\r"]),           None),
+            ("CR is data",                       LF_ONLY, b"ab\r\n",           ok(&["ab\r"]),           None),
             ("CRLF",                             CRLF,   b"ab\r\nc\r\n",      ok(&["ab", "c"]),        None),
             ("a bare LF ends it",                CRLF,   b"ab\r\ncd\nef\r\n", ok(&["ab"]),             bare(2)),
             ("the longest",                      EITHER, b"abcd\n",           ok(&["abcd"]),           None),
             ("the longest, CRLF",                EITHER, b"abcd\r\n",         ok(&["abcd"]),           None),
             ("the longest, strict",              CRLF,   b"abcd\r\n",         ok(&["abcd"]),           None),
-            ("the longest counts CR as data",    LF,     b"abc\r\n",          ok(&["abc\r"]),          None),
+            ("the longest counts CR as data",    LF_ONLY, b"abc\r\n",          ok(&["abc\r"]),          None),
             ("one too many",                     EITHER, b"abcde\nf\n",       vec![too_long(), Ok(b"f")], None),
             ("one too many, CRLF",               EITHER, b"abcde\r\nf\n",     vec![too_long(), Ok(b"f")], None),
-            ("one too many, LF only",            LF,     b"abcde\nf\n",       vec![too_long(), Ok(b"f")], None),
+            ("one too many, LF only",            LF_ONLY, b"abcde\nf\n",       vec![too_long(), Ok(b"f")], None),
             ("one too many, strict",             CRLF,   b"abcde\r\nf\r\n",   vec![too_long(), Ok(b"f")], None),
-            ("CR one past the longest",          LF,     b"abcd\r\nf\n",      vec![too_long(), Ok(b"f")], None),
+            ("CR one past the longest",          LF_ONLY, b"abcd\r\nf\n",      vec![too_long(), Ok(b"f")], None),
             ("far too many, reported once",      EITHER, b"0123456789abcdef\nf\n", vec![too_long(), Ok(b"f")], None),
             ("skipped CRs count for nothing",    CRLF,   b"abc\rdefgh\r\r\nf\r\n", vec![too_long(), Ok(b"f")], None),
             ("each is reported",                 EITHER, b"abcdefg\nhijklmn\n", vec![too_long(), too_long()], None),
@@ -261,6 +375,46 @@ mod tests {
             assert_eq!(outcome.error, end, "{name}");
             let items: Vec<_> = items.into_iter().map(|item| item.map(<[u8]>::to_vec)).collect();
             assert_eq!(outcome.items, items, "{name}");
+        }
+    }
+
+    /// Cut to pieces, lines come one at a time; whole, in blocks: the same lines.
+    #[test]
+    fn blocks_and_single_searches_find_the_same() {
+        for seed in 0..300u64 {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let stream: Vec<u8> = (0..seed * 2)
+                .map(|_| {
+                    random ^= random << 13;
+                    random ^= random >> 7;
+                    random ^= random << 17;
+                    b"aaaa\r\r\n\n\x8a\x0b"[(random % 10) as usize]
+                })
+                .collect();
+            // Strict lines hardly ever survive random bytes: every LF gets its CR.
+            let strict = stream.split(|&b| b == b'\n').collect::<Vec<_>>().join(&b"\r\n"[..]);
+            for (ends, stream) in
+                [(EITHER, &stream), (LF_ONLY, &stream), (CRLF, &stream), (CRLF, &strict)]
+            {
+                for max in [3, 9, 100] {
+                    let lines = Lines::default().max(max).ended_by(ends);
+                    if let Err(difference) = check::splits(&lines, stream) {
+                        panic!("stream {seed}, {ends:?}, max {max}: {difference}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_lf_is_found_wherever_it_is() {
+        for len in 0..200 {
+            let mut message = vec![b'\n' ^ 0x80; len];
+            assert_eq!(find_line_end(&message), None, "{len}");
+            for at in (0..len).rev() {
+                message[at] = b'\n';
+                assert_eq!(find_line_end(&message), Some(at), "{at} of {len}");
+            }
         }
     }
 
@@ -280,7 +434,7 @@ mod tests {
 
     #[test]
     fn each_mode_writes_its_own_line_end_and_refuses_lf_inside() {
-        for (ends, expected) in [(EITHER, &b"ab\n"[..]), (LF, b"ab\n"), (CRLF, b"ab\r\n")] {
+        for (ends, expected) in [(EITHER, &b"ab\n"[..]), (LF_ONLY, b"ab\n"), (CRLF, b"ab\r\n")] {
             let lines = Lines::default().max(4).ended_by(ends);
             let mut out = Vec::new();
             assert_eq!(lines.encode(b"ab", &mut out), Ok(()));

@@ -309,3 +309,26 @@ fn five_thousand_connects_in_a_burst_are_all_served() {
         assert_eq!(&reply, b"hello\n");
     }
 }
+
+/// The table of limits, the exit codes and the defaults: as the program has them.
+#[test]
+fn the_readme_has_every_limit_with_its_default() {
+    let readme = include_str!("../README.md");
+    let output = oneloop(&["serve", "--help"]).output().expect("the binary was built");
+    let help = String::from_utf8(output.stdout).expect("text");
+    let limits = help.split("Limits:").nth(1).expect("a section of limits");
+    let limits = limits.split("\nSPEC").next().expect("split gives one piece at least");
+    // Help wraps its lines; a flag begins a new one.
+    let flat = limits.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut seen = 0;
+    for flag in flat.split(" --").map(|text| text.trim_start_matches("--")) {
+        let name = flag.split(' ').next().expect("split gives one piece at least");
+        let default = flag.split("[default: ").nth(1).and_then(|text| text.split(']').next());
+        let default = default.unwrap_or_else(|| panic!("--{name} has no default: {flag}"));
+        let row = readme.lines().find(|line| line.contains(&format!("| `--{name}`")));
+        let row = row.unwrap_or_else(|| panic!("--{name} is not in the table of limits"));
+        assert!(row.contains(&format!("| {default} |")), "--{name} is {default} by default: {row}");
+        seen += 1;
+    }
+    assert_eq!(seen, 12, "{flat}");
+}

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 fn sources(folder: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut found = Vec::new();
-    let mut folders = vec![root.join(folder)];
+    let mut folders: Vec<PathBuf> =
+        Some(root.join(folder)).filter(|path| path.exists()).into_iter().collect();
     let module = root.join(format!("{folder}.rs"));
     if module.exists() {
         found.push(module);

@@ -11,6 +11,7 @@ mod limits;
 mod peer;
 mod server;
 mod sys;
+mod throttle;
 mod timers;
 
 pub use handle::{Handle, HandleError};

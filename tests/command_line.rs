@@ -101,8 +101,9 @@ impl Drop for Serving {
 /// The exit code and the one line of an error.
 fn refused(output: &Output) -> (Option<i32>, String) {
     let said = String::from_utf8_lossy(&output.stderr);
-    let errors: Vec<&str> = said.lines().filter(|line| line.starts_with("error: ")).collect();
-    let [line] = errors[..] else { panic!("not one error line: {said}") };
+    let lines: Vec<&str> = said.lines().collect();
+    let [line] = lines[..] else { panic!("not one line: {said}") };
+    assert!(line.starts_with("error: "), "{line}");
     (output.status.code(), line.to_string())
 }
 
@@ -114,7 +115,7 @@ fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right(
         (&["-f", "u32be,mxa=5"],              &["mxa", "column 7", "adjust, max, offset, strip"]),
         (&["-f", "u16be,max=1m"],             &["u16be", "1048576", "65535"]),
         (&["-f", "u16be", "--max-message", "1m"], &["--framing u16be", "1048576", "65535"]),
-        (&["--reply-framing", "u8,max=300"],  &["--reply-framing u8,max=300", "300", "255"]),
+        (&["--reply-framing", "u8,max=300"],  &["--reply-framing", "u8,max=300", "column 8", "300", "255"]),
         (&["-f", "u32be,offset=2,strip=7"],   &["strip=7", "6 bytes"]),
         (&["--max-message", "ten"],           &["'ten'", "--max-message", "64k"]),
         (&["--max-connections", "-1"],        &["-1"]),
@@ -122,6 +123,8 @@ fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right(
         (&["--max-connections", "9m"],        &["9000000", "descriptors", "at most"]),
         (&["--output-low", "128k"],           &["131072", "65536"]),
         (&["--output-max", "1k"],             &["1024", "131073"]),
+        (&["--send-buffer", "4g"],            &["--send-buffer", "4294967296", "1 to"]),
+        (&["-f", "raw,max=0"],                &["raw,max=0", "column 9", "1 to"]),
         (&["--idle-timeout", "0"],            &["'0'", "off"]),
         (&["--frame-timeout", "soon"],        &["'soon'", "30s"]),
         (&["--drain-timeout", "off"],         &["'off'", "30s"]),

@@ -118,6 +118,47 @@ fn a_split_message_costs_no_allocation_in_steady_state() {
 }
 
 #[test]
+fn a_read_full_of_messages_for_many_takes_bounded_memory() {
+    /// Sends each message to 200 connections one by one.
+    struct Multiply(Vec<oneloop::ConnId>);
+    impl Service for Multiply {
+        type Session = ();
+        fn opened(
+            &mut self,
+            cx: &mut oneloop::Context<'_>,
+            (): &mut (),
+        ) -> Result<(), oneloop::EncodeError> {
+            self.0.push(cx.id());
+            Ok(())
+        }
+        fn message(
+            &mut self,
+            cx: &mut oneloop::Context<'_>,
+            (): &mut (),
+            message: &[u8],
+        ) -> Result<(), oneloop::EncodeError> {
+            cx.send_all(self.0.iter().copied().cycle().take(200), message)
+        }
+    }
+    let (mut server, mut clients) = connected("lines", Multiply(Vec::new()), 2);
+    clients[0].write_all(&b"\n".repeat(20_000)).expect("room for short lines");
+    let mut listener = clients[1].try_clone().expect("a descriptor");
+    let reader = std::thread::spawn(move || {
+        std::io::copy(&mut Read::by_ref(&mut listener).take(2_000_000), &mut std::io::sink())
+    });
+    let speaker = clients.remove(0);
+    let mut echo = speaker.try_clone().expect("a descriptor");
+    let drain = std::thread::spawn(move || {
+        std::io::copy(&mut Read::by_ref(&mut echo).take(2_000_000), &mut std::io::sink())
+    });
+    let info = allocation_counter::measure(|| turn_until(&mut server, 20_000));
+    assert!(info.bytes_max < 4 << 20, "{} bytes at once", info.bytes_max);
+    assert_eq!(server.counters().open, 2, "{:?}", server.counters());
+    assert_eq!(reader.join().expect("it only reads").expect("connected"), 2_000_000);
+    assert_eq!(drain.join().expect("it only reads").expect("connected"), 2_000_000);
+}
+
+#[test]
 fn a_broadcast_costs_no_allocation_in_steady_state() {
     let (mut server, mut clients) = connected("lines", Broadcast, 50);
     let mut round = |messages| {

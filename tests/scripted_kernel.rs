@@ -786,11 +786,123 @@ fn every_connection_that_was_opened_is_closed_once_with_the_first_reason() {
     script.peer_sends(wrong, "bare\n");
     settle(&mut server);
     assert_eq!(script.sent(leaver), b"leave\r\n");
-    let refusal = "LF without CR after 4 bytes of a line that must end in CRLF";
-    assert!(refusal.len() > 20, "longer than the limit of a message, so it is not sent");
+    // The refusal of the bare LF is longer than a message may be.
+    assert_eq!(script.sent(wrong), b"one left\r\n".repeat(2));
     assert_eq!(closed_by(&server, CloseReason::AppClose), 2);
     assert_eq!(closed_by(&server, CloseReason::BadReply), 1);
     assert_eq!(script.sent(watcher), b"one left\r\n".repeat(3));
+}
+
+#[test]
+fn closing_what_is_closing_already_changes_nothing() {
+    struct Insist(Vec<ConnId>);
+    impl Service for Insist {
+        type Session = ();
+        fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Result<(), EncodeError> {
+            self.0.push(cx.id());
+            Ok(())
+        }
+        fn message(
+            &mut self,
+            cx: &mut Context<'_>,
+            (): &mut (),
+            _: &[u8],
+        ) -> Result<(), EncodeError> {
+            for &id in &self.0 {
+                cx.close(id);
+                cx.close(id);
+            }
+            Ok(())
+        }
+        fn closed(&mut self, cx: &mut Context<'_>, (): &mut (), _: CloseReason) {
+            cx.close_after_flush();
+            cx.close(cx.id());
+        }
+    }
+    let (mut server, script) = lines(Insist(Vec::new()));
+    let [other, own] = [(); 2].map(|()| connect(&mut server, &script));
+    script.peer_sends(own, "close us\n");
+    script.peer_sends(other, "x");
+    settle(&mut server);
+    assert_eq!((server.counters().lingering, closed_by(&server, CloseReason::AppClose)), (2, 2));
+    pass(&mut server, &script, secs(2));
+    assert!(script.is_closed(own) && script.is_closed(other), "neither lingers for ever");
+}
+
+#[test]
+fn a_timer_set_by_a_connection_that_ends_in_the_same_turn_is_not_kept() {
+    let service = |cx: &mut Context<'_>, _: &[u8]| {
+        cx.set_timer(secs(3600));
+        Ok(())
+    };
+    let (mut server, script) = lines(service);
+    let socket = connect(&mut server, &script);
+    script.peer_does(socket, [Step::Data(b"x\n".to_vec()), Step::Fin]);
+    settle(&mut server);
+    assert!(script.is_closed(socket));
+    assert_eq!(server.deadline(), None);
+}
+
+/// One byte a message; pairs of CR LF between them are nobody's.
+struct Padded;
+
+impl oneloop::Framing for Padded {
+    type State = ();
+    fn decode(
+        &self,
+        (): &mut (),
+        input: &mut [u8],
+        _: bool,
+    ) -> Result<oneloop::Decoded, FrameError> {
+        use oneloop::Decoded::{Incomplete, Message, Skip};
+        Ok(match input {
+            [] | [b'\r'] => Incomplete { need: 0 },
+            [b'\r', b'\n', ..] => Skip { consumed: 2, error: None },
+            _ => Message { message: 0..1, consumed: 1 },
+        })
+    }
+}
+
+impl Encode for Padded {
+    fn encode(&self, _: &[u8], _: &mut Vec<u8>) -> Result<(), EncodeError> {
+        Ok(())
+    }
+    fn max_frame(&self) -> usize {
+        2
+    }
+}
+
+#[test]
+fn padding_cut_in_two_starts_no_clock() {
+    let (mut server, script) = serve(Padded, Sink, Limits::default());
+    let socket = connect(&mut server, &script);
+    for piece in ["\r", "\n\r", "\n"] {
+        script.peer_sends(socket, piece);
+        settle(&mut server);
+    }
+    assert_eq!((server.buffered_bytes(), server.deadline()), (0, None));
+}
+
+#[test]
+fn a_line_announces_nothing_and_earns_no_time_by_its_length() {
+    let (mut server, script) = serve(Lines::default().max(1 << 20), Echo, Limits::default());
+    let socket = connect(&mut server, &script);
+    for _ in 0..32 {
+        script.peer_sends(socket, [b'x'; 20_000]);
+        pass(&mut server, &script, secs(1));
+    }
+    assert_eq!(closed_by(&server, CloseReason::FrameDeadline), 1);
+}
+
+#[test]
+fn a_storm_on_one_listener_shuts_out_no_other_and_takes_bounded_turns() {
+    let (mut server, script) = lines(Echo);
+    script.calls(0..1000);
+    let _ = server.turn(Some(ZERO)).expect("a turn");
+    assert_eq!(server.counters().open, 128);
+    assert_eq!(server.deadline(), Some(ZERO));
+    settle(&mut server);
+    assert_eq!(server.counters().open, 1000);
 }
 
 #[test]

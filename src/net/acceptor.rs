@@ -8,14 +8,13 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::sys::Sys;
+use super::throttle::Throttle;
 use crate::proto::service::PeerAddr;
 
 /// Connections accepted in one turn, so that those which are open keep theirs.
 pub(crate) const ACCEPTS_PER_TURN: usize = 128;
 /// How long accepting pauses after an error that another try would meet again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often such an error is logged.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 /// One listener and what is known of its queue.
 pub(crate) struct Acceptor<L> {
@@ -24,14 +23,14 @@ pub(crate) struct Acceptor<L> {
     callers: bool,
     /// Accepting failed; not before this time again.
     paused_until: Option<Duration>,
-    logged_at: Option<Duration>,
+    warnings: Throttle,
 }
 
 /// What came of one try to accept.
 pub(crate) enum Accepted<R> {
     /// A connection.
     Caller(R, PeerAddr),
-    /// One that was gone before it was here.
+    /// The caller hung up while queued.
     Lost,
     /// Nobody waits, or accepting has to pause.
     Nobody,
@@ -41,7 +40,7 @@ pub(crate) enum Accepted<R> {
 
 impl<L> Acceptor<L> {
     pub(crate) fn new(listener: L) -> Self {
-        Self { listener, callers: false, paused_until: None, logged_at: None }
+        Self { listener, callers: false, paused_until: None, warnings: Throttle::default() }
     }
 
     /// The kernel says that someone calls.
@@ -88,8 +87,7 @@ impl<L> Acceptor<L> {
             // has the opposite symptom: the loop spins and burns a core.)
             Err(error) => {
                 self.paused_until = Some(now + PAUSE);
-                if self.logged_at.is_none_or(|at| at + LOG_EVERY <= now) {
-                    self.logged_at = Some(now);
+                if self.warnings.allows(now) {
                     log::warn!("cannot accept: {error}; trying again every {PAUSE:?}");
                 }
                 if is_no_descriptor(&error) && sys.shed(&self.listener) {

@@ -24,6 +24,7 @@ use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::server::{Counters, Workspace};
 use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
+use super::throttle::Throttle;
 use crate::proto::conn::{Clocks, Conn, Desk, Life, OutputLimits};
 use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
@@ -53,6 +54,9 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// Gives one connection its turn.
     fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready);
+
+    /// Has `id` called at `at`, if it is still a connection.
+    fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration);
 
     /// Calls the timer of `id`.
     fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
@@ -100,6 +104,8 @@ pub(crate) struct Typed<Y: Sys, F: Framing, S: Service> {
     live: usize,
     generation: u32,
     counters: Counters,
+    bad_replies: Throttle,
+    bad_watches: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
@@ -118,6 +124,8 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             live: 0,
             generation: 0,
             counters: Counters::default(),
+            bad_replies: Throttle::default(),
+            bad_watches: Throttle::default(),
         }
     }
 
@@ -167,7 +175,9 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             work.timers.cancel(id);
             work.freed = true;
         }
-        if let Some(error) = desk.refused {
+        if let Some(error) = desk.refused
+            && self.bad_replies.allows(work.now)
+        {
             log::warn!("{}: bad reply: {error}", self.addrs[key]);
         }
         if let Life::Closed(_) = peer.conn.life() {
@@ -212,7 +222,9 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             _ => Err(io::ErrorKind::OutOfMemory.into()),
         };
         if let Err(error) = watched {
-            log::warn!("{addr}: cannot watch: {error}");
+            if self.bad_watches.allows(work.now) {
+                log::warn!("{addr}: cannot watch: {error}");
+            }
             self.counters.closed[CloseReason::RegisterFailed as usize] += 1;
             let mut conn = conn;
             conn.fail(CloseReason::RegisterFailed, &mut work.pool);
@@ -293,8 +305,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
         if work.freed {
             self.acceptors.iter_mut().for_each(Acceptor::unpause);
         }
-        let mut budget = ACCEPTS_PER_TURN;
         for index in 0..self.acceptors.len() {
+            // Each listener has its own: a storm on one shuts out no other.
+            let mut budget = ACCEPTS_PER_TURN;
             while budget > 0 && self.acceptors[index].is_ready(work.now) {
                 let full = self.is_full();
                 if full && self.limits.when_full == WhenFull::Wait {
@@ -337,6 +350,12 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             return;
         }
         self.visit(sys, work, key, Peer::turn);
+    }
+
+    fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration) {
+        if self.find(id).is_some_and(|key| !self.peers[key].counted_out) {
+            work.timers.set(id, at);
+        }
     }
 
     fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {

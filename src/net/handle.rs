@@ -120,8 +120,8 @@ impl Handle {
         Self { inbox }
     }
 
-    /// Sends `message` to one connection, in its endpoint's framing. That it is
-    /// gone, or cannot carry the message, is counted by the loop.
+    /// Sends `message` to one connection, in its endpoint's framing. If it is gone by
+    /// then, that is counted; if its framing cannot carry the message, logged.
     ///
     /// # Errors
     ///

@@ -39,8 +39,8 @@ impl Wake for PollWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // Waking can fail only for want of memory in the kernel; the loop then
-        // finds the command with its next event.
+        // An eventfd takes 2^64 - 2 wake-ups, so this cannot fail on Linux. Where it
+        // can, the next command wakes the loop.
         if let Err(error) = self.0.wake() {
             log::warn!("cannot wake the loop: {error}");
         }

@@ -25,6 +25,12 @@ pub struct Limits {
     pub(crate) write_timeout: Option<Duration>,
 }
 
+/// How long TCP keepalive takes to give a silent peer up: see
+/// [`Limits::idle_timeout`].
+const KEEPALIVE: Duration = Duration::from_secs(60 + 6 * 10);
+/// The largest send buffer to ask for, in bytes.
+const MAX_SEND_BUFFER: usize = 1 << 30;
+
 /// What happens to newcomers while all connections are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
@@ -142,6 +148,18 @@ impl Limits {
         if let Some(max) = self.output_max.filter(|&max| max < min) {
             return Err(ConfigError::OutputMax { max, min });
         }
+        if let Some(bytes) = self.send_buffer
+            && !(1..=MAX_SEND_BUFFER).contains(&bytes)
+        {
+            return Err(ConfigError::SendBuffer { bytes, max: MAX_SEND_BUFFER });
+        }
+        if !(1..=i32::MAX).contains(&self.backlog) {
+            return Err(ConfigError::Backlog { callers: self.backlog });
+        }
+        let timeouts = [self.frame_timeout, self.idle_timeout, self.write_timeout];
+        if timeouts.contains(&Some(Duration::ZERO)) {
+            return Err(ConfigError::NoTime);
+        }
         let asked = self.max_connections;
         if !(1..=MAX_CONNECTIONS).contains(&asked) {
             return Err(ConfigError::Connections { asked, max: MAX_CONNECTIONS });
@@ -162,7 +180,9 @@ impl Limits {
         Listening {
             backlog: self.backlog,
             send_buffer: self.send_buffer,
-            give_up: self.write_timeout,
+            // On Linux this overrides the number of keepalive probes, see tcp(7): shorter,
+            // a single lost probe would end an idle connection. Our own clock is faster.
+            give_up: self.write_timeout.map(|timeout| timeout.max(KEEPALIVE)),
         }
     }
 }
@@ -182,6 +202,11 @@ mod tests {
             (limits().output_max(66_536),                  Ok(())),
             (limits().output_max(66_535),                  Err(ConfigError::OutputMax { max: 66_535, min: 66_536 })),
             (limits().output_high(usize::MAX),             Ok(())),
+            (limits().send_buffer(Some(0)),                Err(ConfigError::SendBuffer { bytes: 0, max: 1 << 30 })),
+            (limits().send_buffer(Some(2 << 30)),          Err(ConfigError::SendBuffer { bytes: 2 << 30, max: 1 << 30 })),
+            (limits().backlog(0),                          Err(ConfigError::Backlog { callers: 0 })),
+            (limits().write_timeout(Some(Duration::ZERO)), Err(ConfigError::NoTime)),
+            (limits().write_timeout(None),                 Ok(())),
             (limits().max_connections(0),                  Err(ConfigError::Connections { asked: 0, max: MAX_CONNECTIONS })),
             (limits().max_connections(MAX_CONNECTIONS),    Ok(())),
             (limits().max_connections(1 << 24),            Err(ConfigError::Connections { asked: 1 << 24, max: MAX_CONNECTIONS })),

@@ -22,7 +22,7 @@ use crate::proto::tick::Tick;
 /// What one connection gets before the others get their turn. A single read a
 /// turn would be fairer still and cost bulk transfer more than half its speed.
 const READS_PER_TURN: usize = 4;
-/// Tries of one write that signals interrupt, before it waits for the next sweep.
+/// Attempts at a write that signals keep interrupting; after them the sweep tries again.
 const WRITE_TRIES: usize = 4;
 
 /// A slot of the slab. `C` is the session, `T` the state of the framing, `R` the
@@ -81,6 +81,10 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     {
         self.flush(sys, desk);
         for _ in 0..READS_PER_TURN {
+            if desk.post.is_heavy() {
+                // What it has for others leaves first.
+                break;
+            }
             if self.conn.resume(desk) {
                 self.flush(sys, desk);
                 continue;
@@ -218,6 +222,6 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     }
 }
 
-/// The kernel is out of memory for packets. Linux; elsewhere the number means
-/// something else that `send` does not say.
+/// The kernel is out of memory for packets, on Linux. On other systems 105 is an errno
+/// that `send` never returns.
 const ENOBUFS: i32 = 105;

@@ -46,7 +46,8 @@ const DELIVERIES_PER_TURN: usize = 4;
 /// Full batches of events in a row that put off a sweep: 65,536 events.
 const MAX_PUT_OFF: u32 = 64;
 
-/// One loop with its endpoints.
+/// One loop with its endpoints. It stays on the thread that made it, so services can
+/// hold what cannot be sent to others; a [`Handle`] can go anywhere.
 ///
 /// ```no_run
 /// use oneloop::{Context, Lines, Server};
@@ -448,6 +449,8 @@ impl<Y: Sys> Server<Y> {
         }
         self.sweep();
         self.trim();
+        // Whoever could not be accepted yet is not told of again.
+        self.callers = self.endpoints.iter().any(|endpoint| endpoint.accept_at().is_some());
         Ok(Turn { finished: self.is_finished(), host })
     }
 
@@ -495,7 +498,7 @@ impl<Y: Sys> Server<Y> {
         });
         self.more_events = match waited {
             Ok(more) => more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.more_events,
             Err(error) => return Err(error),
         };
         self.note_time();
@@ -532,7 +535,11 @@ impl<Y: Sys> Server<Y> {
                     self.deliver();
                     self.close(id);
                 }
-                Order::Timer(id, at) => self.work.timers.set(id, at),
+                Order::Timer(id, at) => {
+                    if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
+                        endpoint.set_timer(&mut self.work, id, at);
+                    }
+                }
                 Order::Shutdown => self.shutdown(),
             }
         }
@@ -644,7 +651,6 @@ impl<Y: Sys> Server<Y> {
         if self.work.replies.capacity() > MAX_KEPT_REPLIES {
             self.work.replies = Vec::new();
         }
-        self.callers = self.endpoints.iter().any(|endpoint| endpoint.accept_at().is_some());
     }
 
     fn is_finished(&self) -> bool {

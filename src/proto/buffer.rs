@@ -71,7 +71,11 @@ pub struct Handle(NonZeroU32);
 impl Handle {
     fn new(key: usize) -> Self {
         let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
-        Self(number.expect("a loop has fewer than 2^25 connections, each with two buffers at most"))
+        Self(
+            number.expect(
+                "a process has fewer than 2^31 descriptors, a connection two buffers at most",
+            ),
+        )
     }
 
     fn key(self) -> usize {
@@ -83,9 +87,8 @@ impl Handle {
 ///
 /// Memory comes in powers of two from 64 bytes on and is used again, so a
 /// connection that stops in the middle of a frame now and then costs no
-/// allocation each time. Nothing is ever allocated for bytes that have not
-/// arrived: a buffer is at most twice as large as what waits in it, or grew by
-/// doubling as bytes came.
+/// allocation each time. A buffer is sized by bytes that have arrived, never by an
+/// announced length, and keeps its size until it is released.
 #[derive(Debug, Default)]
 pub struct Pool {
     buffers: Slab<Buffer>,
@@ -170,14 +173,6 @@ impl Pool {
         }
         buffer.bytes.extend_from_slice(more);
         buffer.assert_invariant();
-    }
-
-    /// Frees the memory of a buffer but keeps its handle and its clock.
-    pub fn empty(&mut self, handle: Handle) {
-        let buffer = self.get_mut(handle);
-        buffer.start = 0;
-        let bytes = std::mem::take(&mut buffer.bytes);
-        self.give_back(bytes);
     }
 
     /// Ends the use of `handle`.

@@ -9,10 +9,11 @@
 //! and logs nothing, so a test drives it with slices and gets the same result
 //! every time. `net::peer` does the same with a real socket.
 //!
-//! The caller keeps one promise: after anything that may have produced output,
-//! offer [`Conn::to_send`] to the socket, report what it took to [`Conn::sent`],
-//! and call [`Conn::flushed`]. Backpressure is [`Conn::wants_read`] turning false
-//! while replies wait.
+//! The caller keeps four promises. After each call: send [`Conn::to_send`], report
+//! what went to [`Conn::sent`], and when nothing is left call [`Conn::flushed`]. Read
+//! only while [`Conn::wants_read`]: that is the backpressure. When output has left,
+//! call [`Conn::resume`]: nothing else ends a pause. When [`Life::over`] has a
+//! reason, call [`Conn::closed`] once, and at [`Life::Closed`] drop the connection.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -26,9 +27,9 @@ use super::tick::Tick;
 /// What a loop keeps of one connection: at most 16 bytes beside the state of its
 /// framing and the session of its service.
 ///
-/// Invariant: a connection that holds a buffer waits for its peer, and one that
-/// waits for its peer, other than for a new message, holds a buffer. So whatever
-/// has a clock to run has a buffer that says since when.
+/// Invariant: `input` is held exactly while a message is unfinished or unread, or the
+/// peer's FIN is awaited; `output` exactly while bytes wait for the socket. So every
+/// clock that runs has a buffer that says since when.
 #[derive(Debug, Default)]
 pub struct Conn<T, C> {
     framing: T,
@@ -39,7 +40,8 @@ pub struct Conn<T, C> {
     /// Bytes the socket did not take.
     output: Option<Handle>,
     life: Life,
-    /// Output passed its high mark and has not come down to the low one.
+    /// Output passed its high mark and has not come down to the low one, or there was
+    /// enough to deliver to others.
     paused: bool,
 }
 
@@ -86,8 +88,8 @@ pub enum Life {
     Closed(CloseReason),
 }
 
-/// How long a closed connection waits for the peer's FIN before the next sweep
-/// ends it, and so 2 s at most.
+/// How long a finished connection waits for the peer's FIN. A sweep a second finds
+/// it, so up to 2 s pass.
 pub const LINGER_TIME: Duration = Duration::from_secs(1);
 /// How many bytes a closed connection reads and throws away.
 pub const LINGER_BYTES: usize = 4 << 20;
@@ -332,13 +334,13 @@ where
                 }
             };
             cx.settle(served, refused);
-            if cx.fate.is_some() || cx.is_full() {
+            if cx.fate.is_some() || cx.has_enough() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        let full = cx.is_full();
+        let full = cx.has_enough();
         let result = result.and_then(|rest| {
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
@@ -372,8 +374,9 @@ where
     ) {
         let pool = &mut *desk.pool;
         match (self.input, held) {
-            // The message that was begun before goes on, and so does its clock.
-            (Some(input), Some(mut buffer)) if kept.same => {
+            // The message that was begun before goes on, and so does its clock. (What was
+            // used without being skipped was padding, and the message is another.)
+            (Some(input), Some(mut buffer)) if kept.same && (kept.skipping || rest.used == 0) => {
                 buffer.consume(rest.used);
                 pool.restore(input, buffer);
             }
@@ -408,7 +411,7 @@ where
         let (mut cx, service, refused) = desk.context(queued);
         let served = f(service, &mut cx, &mut self.session);
         cx.settle(served, refused);
-        let (fate, full) = (cx.fate, cx.is_full());
+        let (fate, full) = (cx.fate, cx.has_enough());
         self.paused |= full;
         if let Some(fate) = fate {
             self.meet(fate, desk.pool);
@@ -456,7 +459,7 @@ struct Served {
     /// How the connection ends, if it does.
     fate: Option<Fate>,
     rest: Rest,
-    /// It stopped because enough output waits.
+    /// It stopped because enough output waits, here or for others.
     full: bool,
     kept: Kept,
 }
@@ -511,7 +514,8 @@ impl<T, C> Conn<T, C> {
         self.life = match self.life {
             Life::Open => Life::Draining(reason),
             Life::Ending => Life::Flushing(reason),
-            over => over,
+            // It is ending already, and its input buffer is the clock of that end.
+            Life::Draining(_) | Life::Flushing(_) | Life::Lingering(_) | Life::Closed(_) => return,
         };
         if let Some(input) = self.input.take() {
             pool.release(input);

@@ -126,8 +126,7 @@ pub trait Encode {
     /// The most bytes that one message and its frame take on the way out.
     fn max_frame(&self) -> usize;
 
-    /// Whether the settings of this value fit each other. Called once, before it
-    /// is used.
+    /// Whether the settings of this value fit each other. Called before it is used.
     ///
     /// # Errors
     ///
@@ -157,7 +156,8 @@ pub enum Decoded {
     },
     /// Not enough has arrived. A status, not an error.
     Incomplete {
-        /// Bytes the message will take in all, as far as is known by now.
+        /// Bytes the message will take in all, as far as the peer has announced them;
+        /// 0 where the wire does not say.
         need: usize,
     },
 }
@@ -167,7 +167,8 @@ pub enum Decoded {
 pub struct Rest {
     /// Bytes of the input that are done with.
     pub used: usize,
-    /// Bytes that the unfinished message will take in all; 0 if unknown.
+    /// Bytes that the unfinished message will take in all, as announced; 0 if it does
+    /// not say.
     pub need: usize,
 }
 
@@ -263,7 +264,8 @@ pub enum EncodeError {
         /// Where, in bytes from its beginning.
         at: usize,
     },
-    /// The connection has too much to send already.
+    /// Too much waits already: for this connection, or, of what one call of a service
+    /// sent to others, for them.
     OutputFull {
         /// Bytes that would be queued with this message.
         queued: usize,

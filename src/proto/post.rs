@@ -29,13 +29,14 @@ pub struct Post {
     encoders: Vec<Rc<dyn Encode>>,
 }
 
-/// The most bytes of messages under way in one turn: 16 MiB. At the limit, `send`
-/// and `broadcast` fail with [`EncodeError::OutputFull`].
-const MAX_BYTES: usize = 16 << 20;
-/// From here on the loop delivers before it serves the next peer, in bytes.
-const DELIVER_EARLY: usize = 1 << 18;
-/// Memory kept for the next turn, in bytes.
-const MAX_KEPT: usize = 1 << 18;
+/// The most memory that letters take, in bytes: what one call of a service can post.
+/// At the limit, `send` and `broadcast` fail with [`EncodeError::OutputFull`].
+const MAX_SIZE: usize = 16 << 20;
+/// From here on, in bytes, letters are delivered before anyone else is served, and
+/// before the next message of the same peer is.
+const HEAVY: usize = 1 << 18;
+/// Memory of letters that is kept for the next turn, in bytes.
+const MAX_KEPT: usize = 1 << 20;
 
 /// One message for one connection or for all of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Post {
     }
 
     /// Adds the encoder of the next endpoint.
-    pub(crate) fn add_encoder(&mut self, encoder: Rc<dyn Encode>) {
+    pub fn add_encoder(&mut self, encoder: Rc<dyn Encode>) {
         self.encoders.push(encoder);
     }
 
@@ -79,9 +80,7 @@ impl Post {
     }
 
     pub(crate) fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
-        self.write(to.endpoint(), message, |letters, range| {
-            letters.push(Letter { to: Address::One(to), range });
-        })
+        self.write(to.endpoint(), message, [Address::One(to)])
     }
 
     pub(crate) fn send_all(
@@ -92,11 +91,9 @@ impl Post {
         let mut to = to.into_iter().peekable();
         let Some(first) = to.peek() else { return Ok(()) };
         let endpoint = first.endpoint();
-        self.write(endpoint, message, |letters, range| {
-            // The bytes are framed for one endpoint; to any other they are noise.
-            let to = to.filter(|id| id.endpoint() == endpoint);
-            letters.extend(to.map(|id| Letter { to: Address::One(id), range: range.clone() }));
-        })
+        // The bytes are framed for one endpoint; to any other they are noise.
+        let to = to.filter(|id| id.endpoint() == endpoint);
+        self.write(endpoint, message, to.map(Address::One))
     }
 
     pub(crate) fn broadcast(
@@ -115,28 +112,35 @@ impl Post {
         except: Option<ConnId>,
         message: &[u8],
     ) -> Result<(), EncodeError> {
-        self.write(endpoint, message, |letters, range| {
-            letters.push(Letter { to: Address::All { endpoint, except }, range });
-        })
+        self.write(endpoint, message, [Address::All { endpoint, except }])
     }
 
     fn write(
         &mut self,
         endpoint: u8,
         message: &[u8],
-        address: impl FnOnce(&mut Vec<Letter>, Range<usize>),
+        to: impl IntoIterator<Item = Address>,
     ) -> Result<(), EncodeError> {
         // A name of no endpoint can only come from another server: nobody is there.
         let Some(encoder) = self.encoders.get(usize::from(endpoint)) else { return Ok(()) };
-        let start = self.bytes.len();
+        let (start, letters) = (self.bytes.len(), self.letters.len());
         encoder.encode(message, &mut self.bytes)?;
-        let queued = self.bytes.len();
-        if queued > MAX_BYTES {
-            self.bytes.truncate(start);
-            return Err(EncodeError::OutputFull { queued, max: MAX_BYTES });
+        let range = start..self.bytes.len();
+        for to in to {
+            self.letters.push(Letter { to, range: range.clone() });
+            let queued = self.size();
+            if queued > MAX_SIZE {
+                self.bytes.truncate(start);
+                self.letters.truncate(letters);
+                return Err(EncodeError::OutputFull { queued, max: MAX_SIZE });
+            }
         }
-        address(&mut self.letters, start..queued);
         Ok(())
+    }
+
+    /// Memory that the letters so far take, in bytes.
+    fn size(&self) -> usize {
+        self.bytes.len() + self.letters.len() * size_of::<Letter>()
     }
 
     /// The oldest order.
@@ -144,9 +148,9 @@ impl Post {
         self.orders.pop_front()
     }
 
-    /// Whether letters should leave before the next peer is served.
+    /// Whether letters should leave before the next message is served.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.bytes.len() >= DELIVER_EARLY
+        self.size() >= HEAVY
     }
 
     /// The letters so far and the bytes they refer to.
@@ -163,7 +167,8 @@ impl Post {
         letters.clear();
         bytes.clear();
         // A service that was called meanwhile may have written again.
-        if self.bytes.is_empty() && bytes.capacity() <= MAX_KEPT {
+        let kept = bytes.capacity() + letters.capacity() * size_of::<Letter>();
+        if self.letters.is_empty() && kept <= MAX_KEPT {
             self.letters = letters;
             self.bytes = bytes;
         }

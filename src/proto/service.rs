@@ -138,7 +138,7 @@ pub struct Scene {
     pub peer: PeerAddr,
     /// Time since the loop began.
     pub now: Duration,
-    /// Connections of this endpoint, this one included.
+    /// Connections open on this endpoint.
     pub connections: usize,
     /// How much may wait to be sent.
     pub output: OutputLimits,
@@ -186,7 +186,8 @@ impl Context<'_> {
         self.post.send(to, message)
     }
 
-    /// Sends `message` to each of `to`, encoded once. All must be of one endpoint.
+    /// Sends `message` to each of `to`, encoded once. All must be of the endpoint of
+    /// the first; others are left out, since their framing may be another.
     ///
     /// # Errors
     ///
@@ -256,14 +257,15 @@ impl Context<'_> {
         self.scene.now
     }
 
-    /// Connections open on this endpoint, this one included.
+    /// Connections open on this endpoint: this one is among them until it is closed.
     pub fn connections(&self) -> usize {
         self.scene.connections
     }
 
-    /// Whether more output waits than should, so that reading has to pause.
-    pub(super) fn is_full(&self) -> bool {
-        self.queued + self.replies.len() > self.scene.output.high
+    /// Whether the next message should wait: too much output is queued for this
+    /// connection, or by it for others.
+    pub(super) fn has_enough(&self) -> bool {
+        self.queued + self.replies.len() > self.scene.output.high || self.post.is_heavy()
     }
 }
 
@@ -291,8 +293,11 @@ impl ConnId {
     /// The most connections an endpoint can have.
     pub(crate) const MAX_INDEX: usize = (1 << 24) - 1;
 
-    pub(crate) fn new(endpoint: u8, index: usize, generation: u32) -> Self {
-        debug_assert!(index <= Self::MAX_INDEX);
+    /// The name of connection `index`, below 2^24, of an endpoint. Servers name their
+    /// connections themselves; this is for who drives a
+    /// [`Conn`](crate::proto::conn::Conn) alone.
+    pub fn new(endpoint: u8, index: usize, generation: u32) -> Self {
+        let index = index & Self::MAX_INDEX;
         Self(u64::from(generation) << 32 | u64::from(endpoint) << 24 | index as u64)
     }
 
@@ -383,7 +388,8 @@ pub enum CloseReason {
     WriteStall,
     /// More output than the hard limit would have waited.
     OutputCap,
-    /// All connections were in use, and newcomers are refused.
+    /// All connections were in use and newcomers are refused, or no descriptor was
+    /// left.
     MaxConnections,
     /// The kernel would not watch the socket.
     RegisterFailed,

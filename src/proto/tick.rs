@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// A moment in tenths of a second since the loop began.
 ///
-/// Connections store ticks, not instants: four bytes instead of twelve, and
-/// every clock of this crate is seconds long. Wraps after 13 years, and
+/// Connections store ticks, not instants: four bytes instead of sixteen, and exact
+/// enough for clocks that run for seconds. Wraps after 13 years, and
 /// [`Tick::since`] stays right across the wrap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tick(u32);

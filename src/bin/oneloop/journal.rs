@@ -11,6 +11,10 @@ use oneloop::{CloseReason, Context, EncodeError, FrameError, Service};
 use simplelog::{ConfigBuilder, WriteLogger};
 use time::macros::format_description;
 
+/// No line is longer, in bytes: 256 bytes of a message, each escaped in four, and what
+/// stands around them. A longer one would leave in two writes.
+const MAX_LINE: usize = 4096;
+
 /// A logger that hands whole lines to `out`, each in one write: lines of many
 /// threads, or of many processes on one terminal, never interleave.
 pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Box<dyn Log> {
@@ -22,7 +26,7 @@ pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Bo
         .set_target_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off);
-    WriteLogger::new(level, config.build(), LineWriter::new(out))
+    WriteLogger::new(level, config.build(), LineWriter::with_capacity(MAX_LINE, out))
 }
 
 /// Logs to stderr from now on.
@@ -37,7 +41,7 @@ pub(crate) struct Logged<S> {
     pub(crate) service: S,
     /// At which level messages are shown.
     pub(crate) messages: Level,
-    pub(crate) gate: Rc<Gate>,
+    pub(crate) gates: Rc<Gates>,
 }
 
 impl<S: Service> Service for Logged<S> {
@@ -48,7 +52,7 @@ impl<S: Service> Service for Logged<S> {
         cx: &mut Context<'_>,
         session: &mut S::Session,
     ) -> Result<(), EncodeError> {
-        if self.gate.opens() {
+        if self.gates.info.opens(2) {
             log::info!("[NEW CONNECTION] {} connected.", cx.peer());
             log::info!("[ACTIVE CONNECTIONS] {}", cx.connections());
         }
@@ -71,7 +75,7 @@ impl<S: Service> Service for Logged<S> {
         session: &mut S::Session,
         error: &FrameError,
     ) -> Result<(), EncodeError> {
-        if self.gate.opens() {
+        if self.gates.warn.opens(1) {
             log::warn!("[BAD INPUT] {}: {error}", cx.peer());
         }
         self.service.bad_input(cx, session, error)
@@ -82,43 +86,77 @@ impl<S: Service> Service for Logged<S> {
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, session: &mut S::Session, reason: CloseReason) {
-        if self.gate.opens() {
+        if self.gates.info.opens(1) {
             log::info!("[CLOSED] {}: {reason}", cx.peer());
         }
         self.service.closed(cx, session, reason);
     }
 }
 
-/// Events about connections that are written in one second; the rest is counted.
-/// A storm of connections must not become a storm of lines.
+/// Lines about connections that are written in one second; the rest is counted. A
+/// storm of connections must not become a storm of lines.
 const LINES_PER_SECOND: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Lets the first events of each second through.
-pub(crate) struct Gate {
+/// The lines that peers can cause, by level, so that neither crowds out the other.
+pub(crate) struct Gates {
+    info: Gate,
+    warn: Gate,
+}
+
+impl Gates {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self { info: Gate::new(Level::Info), warn: Gate::new(Level::Warn) })
+    }
+
+    /// Says what was not shown, if its second is over.
+    pub(crate) fn turn_over(&self) {
+        self.info.turn_over();
+        self.warn.turn_over();
+    }
+
+    /// Says what was not shown.
+    pub(crate) fn say_hidden(&self) {
+        self.info.say_hidden();
+        self.warn.say_hidden();
+    }
+
+    /// How long the loop may sleep before something is to be said.
+    pub(crate) fn due(&self) -> Option<Duration> {
+        [self.info.due(), self.warn.due()].into_iter().flatten().min()
+    }
+}
+
+/// Lets the first lines of each second through.
+struct Gate {
+    level: Level,
     since: Cell<Instant>,
     shown: Cell<u32>,
     hidden: Cell<u64>,
 }
 
 impl Gate {
-    pub(crate) fn new() -> Rc<Self> {
+    fn new(level: Level) -> Self {
         let since = Cell::new(Instant::now());
-        Rc::new(Self { since, shown: Cell::new(0), hidden: Cell::new(0) })
+        Self { level, since, shown: Cell::new(0), hidden: Cell::new(0) }
     }
 
-    fn opens(&self) -> bool {
+    /// Whether an event of so many lines may be shown.
+    fn opens(&self, lines: u32) -> bool {
+        if self.level > log::max_level() {
+            return false;
+        }
         self.turn_over();
-        if self.shown.get() >= LINES_PER_SECOND {
+        let shown = self.shown.get() + lines;
+        if shown > LINES_PER_SECOND {
             self.hidden.set(self.hidden.get() + 1);
             return false;
         }
-        self.shown.set(self.shown.get() + 1);
+        self.shown.set(shown);
         true
     }
 
-    /// Begins a new second if the old one is over, and says what was not shown.
-    pub(crate) fn turn_over(&self) {
+    fn turn_over(&self) {
         if self.since.get().elapsed() >= SECOND {
             self.since.set(Instant::now());
             self.shown.set(0);
@@ -126,16 +164,15 @@ impl Gate {
         }
     }
 
-    pub(crate) fn say_hidden(&self) {
+    fn say_hidden(&self) {
         match self.hidden.take() {
             0 => {}
-            1 => log::info!("[CONNECTIONS] 1 more event not shown"),
-            count => log::info!("[CONNECTIONS] {count} more events not shown"),
+            1 => log::log!(self.level, "[CONNECTIONS] 1 more event not shown"),
+            count => log::log!(self.level, "[CONNECTIONS] {count} more events not shown"),
         }
     }
 
-    /// How long the loop may sleep before something is to be said.
-    pub(crate) fn due(&self) -> Option<Duration> {
+    fn due(&self) -> Option<Duration> {
         (self.hidden.get() > 0).then(|| SECOND.saturating_sub(self.since.get().elapsed()))
     }
 }
@@ -181,10 +218,13 @@ mod tests {
 
     #[test]
     fn a_storm_of_connections_is_ten_lines_and_a_number() {
-        let gate = Gate::new();
-        let shown = (0..5000).filter(|_| gate.opens()).count();
-        assert_eq!((shown, gate.hidden.get()), (10, 4990));
-        assert!(gate.due().is_some_and(|due| due <= SECOND));
+        log::set_max_level(LevelFilter::Info);
+        let gates = Gates::new();
+        let shown = (0..5000).filter(|_| gates.info.opens(2)).count();
+        assert_eq!((shown, gates.info.hidden.get()), (5, 4995));
+        assert!(gates.due().is_some_and(|due| due <= SECOND));
+        assert!(gates.warn.opens(1), "a storm of the one hides nothing of the other");
+        assert!(!Gate::new(Level::Debug).opens(1), "what nobody sees is not counted");
     }
 
     /// Remembers what each write brought.
@@ -211,7 +251,7 @@ mod tests {
                 let logger = &logger;
                 scope.spawn(move || {
                     for line in 0..500 {
-                        let text = "x".repeat(line % 200);
+                        let text = Shown(&[0xff; 300][..line % 300]).to_string();
                         logger.log(
                             &Record::builder()
                                 .level(Level::Info)

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
-use crate::journal::{self, Gate, Logged};
+use crate::journal::{self, Gates, Logged};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -151,9 +151,8 @@ impl Serve {
         let parse = |flag: &str, spec: &str| {
             AnyFraming::from_spec(spec, self.limits.max_message).map_err(|error| {
                 Failure::Usage(match error {
-                    // This one names the SPEC itself.
-                    ConfigError::Spec { .. } => error.to_string(),
-                    error => format!("{flag} {spec}: {error}"),
+                    ConfigError::Spec { .. } => format!("{flag}: {error}"),
+                    error => format!("{flag} {spec}, --max-message: {error}"),
                 })
             })
         };
@@ -171,8 +170,8 @@ impl Serve {
         service: S,
         limits: Limits,
     ) -> Result<(), Failure> {
-        let gate = Gate::new();
-        let service = Logged { service, messages: Level::Debug, gate: gate.clone() };
+        let gates = Gates::new();
+        let service = Logged { service, messages: Level::Debug, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
         server.drain_timeout(self.limits.drain_timeout);
         let endpoint = server.add(framing, service, limits).map_err(|error| {
@@ -180,6 +179,7 @@ impl Serve {
                 ConfigError::Connections { .. } => "--max-connections: ",
                 ConfigError::OutputLow { .. } => "--output-low: ",
                 ConfigError::OutputMax { .. } => "--output-max: ",
+                ConfigError::SendBuffer { .. } => "--send-buffer: ",
                 _ => "",
             };
             Failure::Usage(format!("{flag}{error}"))
@@ -199,18 +199,18 @@ impl Serve {
                 .map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
             log::info!("[LISTENING] Server is listening on {addr}");
         }
-        turn(&mut server, &mut signals, &gate)
+        run_loop(&mut server, &mut signals, &gates)
     }
 }
 
 /// Turns the loop until signals end it.
-fn turn(server: &mut Server, signals: &mut Signals, gate: &Gate) -> Result<(), Failure> {
+fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result<(), Failure> {
     let mut stopping = false;
     loop {
-        let turn = server.turn(gate.due()).map_err(|error| runtime("cannot go on", &error))?;
-        gate.turn_over();
+        let turn = server.turn(gates.due()).map_err(|error| runtime("cannot go on", &error))?;
+        gates.turn_over();
         if turn.finished {
-            gate.say_hidden();
+            gates.say_hidden();
             log::info!("[STOPPED] all connections are closed");
             return Ok(());
         }

@@ -66,7 +66,7 @@ impl AnyFraming {
                 }
             },
         };
-        framing.check()?;
+        framing.check().map_err(|error| spec.blame(error))?;
         Ok(framing)
     }
 
@@ -266,13 +266,14 @@ mod tests {
             ("lines,max=٣",         "framing 'lines,max=٣': '٣' at column 11 is not a size in bytes, like 65536, 64k or 1m, up to 1g".into()),
             ("lines,max=1,max=1",   "framing 'lines,max=1,max=1': 'max' at column 13 is given twice".into()),
             ("lines,eof=yes",       "framing 'lines,eof=yes': 'yes' at column 11 is no value of it; allowed: message".into()),
-            ("u8,adjust=0x1",       "framing 'u8,adjust=0x1': '0x1' at column 11 is not a whole number that makes sense here".into()),
+            ("u8,adjust=0x1",       "framing 'u8,adjust=0x1': '0x1' at column 11 is not a whole number, like -2 or 4".into()),
             ("u8\n,max=1",          format!("framing 'u8\\n,max=1': 'u8\\n' at column 1 is no framing; allowed: {words}")),
-            ("u16be,max=64k",       "a message limit of 65536 bytes is more than the 65535 possible here".into()),
-            ("u32be,strip=5",       "strip=5 goes past the header, which has 4 bytes".into()),
-            ("u32be,offset=300",    "offset=300 is more than the 255 bytes allowed before a length".into()),
-            ("u8,adjust=-300",      "adjust=-300 makes every length in 1 byte(s) negative".into()),
-            ("u8,adjust=9999999",   "adjust=9999999 is outside the allowed -1048576 to 1048576".into()),
+            ("u16be,max=64k",       "framing 'u16be,max=64k': '64k' at column 11 cannot be: a message limit of 65536 bytes is more than the 65535 possible here".into()),
+            ("u32be,strip=5",       "framing 'u32be,strip=5': '5' at column 13 cannot be: strip=5 goes past the header, which has 4 bytes".into()),
+            ("u32be,offset=300",    "framing 'u32be,offset=300': '300' at column 14 cannot be: offset=300 is more than the 255 bytes allowed before a length".into()),
+            ("raw,max=0",           "framing 'raw,max=0': '0' at column 9 cannot be: a size of 0 bytes is not possible; choose 1 to 1073741824".into()),
+            ("u8,adjust=-300",      "framing 'u8,adjust=-300': '-300' at column 11 cannot be: adjust=-300 makes every length in 1 byte(s) negative".into()),
+            ("u8,adjust=9999999",   "framing 'u8,adjust=9999999': '9999999' at column 11 cannot be: adjust=9999999 is outside the allowed -1048576 to 1048576".into()),
         ];
         for (spec, expected) in cases {
             let error = spec.parse::<AnyFraming>().expect_err(spec);

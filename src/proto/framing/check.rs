@@ -58,12 +58,16 @@ impl std::error::Error for Difference {}
 
 /// Streams up to this many bytes are cut at every pair of places.
 const EXHAUSTIVE: usize = 96;
-/// Ways of cutting at random that are tried on every stream.
+/// Ways of cutting at random that are tried on every stream, by seed. Odd ones stop
+/// after every message.
 const RANDOM_CUTS: u64 = 64;
+/// Names the stream that is fed whole, but stopped after every message.
+const STOPPED: u64 = u64::MAX;
 
 /// Checks that `framing` decodes `stream`, and its end, to the same however it is
 /// cut: whole, byte by byte, at every pair of places if it is at most 96 bytes
-/// long, and in 64 random ways. Returns what it decodes to.
+/// long, and in 64 random ways; and whole again, but stopped after every message, as
+/// backpressure stops it. Returns what it decodes to.
 ///
 /// # Errors
 ///
@@ -90,15 +94,21 @@ fn splits_as<F: Framing>(
     stream: &[u8],
     view: impl Fn(Outcome) -> Outcome,
 ) -> Result<Outcome, Box<Difference>> {
-    let whole = view(decode(framing, stream, &[]));
+    let whole = view(decode(framing, stream, &[], ControlFlow::Continue(())));
     let compare = |pieces: Vec<usize>, seed| {
-        let cut = view(decode(framing, stream, &pieces));
+        // Random cuts come with and without stops.
+        let flow = match seed {
+            Some(seed) if seed % 2 == 1 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        };
+        let cut = view(decode(framing, stream, &pieces, flow));
         if cut == whole {
             return Ok(());
         }
         Err(Box::new(Difference { pieces, seed, whole: whole.clone(), cut }))
     };
     compare(vec![stream.len()], None)?;
+    compare(vec![stream.len()], Some(STOPPED))?;
     compare(vec![1; stream.len()], None)?;
     if stream.len() <= EXHAUSTIVE {
         for first in 0..=stream.len() {
@@ -124,8 +134,14 @@ fn splits_as<F: Framing>(
 }
 
 /// Feeds `stream` as a connection would: what is left over is kept and comes
-/// first the next time. The last piece comes together with the end.
-fn decode<F: Framing>(framing: &F, stream: &[u8], pieces: &[usize]) -> Outcome {
+/// first the next time. The last piece comes together with the end. After each
+/// message `flow` says whether to go on, or to stop and be called again.
+fn decode<F: Framing>(
+    framing: &F,
+    stream: &[u8],
+    pieces: &[usize],
+    flow: ControlFlow<()>,
+) -> Outcome {
     let mut outcome = Outcome::default();
     let mut state = F::State::default();
     let mut kept: Vec<u8> = Vec::new();
@@ -134,14 +150,20 @@ fn decode<F: Framing>(framing: &F, stream: &[u8], pieces: &[usize]) -> Outcome {
         let (now, later) = rest.split_at(piece.unwrap_or(rest.len()));
         rest = later;
         kept.extend_from_slice(now);
-        let result = framing.each(&mut state, &mut kept, piece.is_none(), |item| {
-            outcome.items.push(item.map(<[u8]>::to_vec));
-            ControlFlow::Continue(())
-        });
-        match result {
-            Ok(found) => drop(kept.drain(..found.used)),
-            Err(error) => {
-                outcome.error = Some(error);
+        loop {
+            let before = outcome.items.len();
+            let result = framing.each(&mut state, &mut kept, piece.is_none(), |item| {
+                outcome.items.push(item.map(<[u8]>::to_vec));
+                flow
+            });
+            match result {
+                Ok(found) => drop(kept.drain(..found.used)),
+                Err(error) => {
+                    outcome.error = Some(error);
+                    return outcome;
+                }
+            }
+            if flow.is_continue() || outcome.items.len() == before {
                 break;
             }
         }

@@ -39,7 +39,7 @@ impl LengthField {
         Self::new(1, Endian::Big)
     }
 
-    /// A length of two bytes: messages up to 64 KiB. SPEC words `u16be`, `u16le`.
+    /// A length of two bytes: messages up to 65,535 bytes. SPEC words `u16be`, `u16le`.
     pub fn u16(endian: Endian) -> Self {
         Self::new(2, endian)
     }
@@ -85,8 +85,8 @@ impl LengthField {
     }
 
     /// The largest payload, in bytes. Default: 1 MiB, or what the field can hold
-    /// if that is less. At the limit, [`FrameError::TooLong`], and the connection
-    /// ends.
+    /// if that is less. A larger one is [`FrameError::TooLong`] and ends the
+    /// connection.
     pub fn max(mut self, bytes: usize) -> Self {
         self.max = Some(bytes);
         self
@@ -117,13 +117,19 @@ impl LengthField {
 
     #[inline]
     fn read(&self, field: &[u8]) -> u64 {
-        // Widths of whole integers are one load; 3 bytes take the loop.
+        // Most widths are one load; 3 bytes take the loop.
         match (self.endian, field) {
             (_, &[a]) => a.into(),
             (Endian::Big, &[a, b]) => u16::from_be_bytes([a, b]).into(),
             (Endian::Little, &[a, b]) => u16::from_le_bytes([a, b]).into(),
             (Endian::Big, &[a, b, c, d]) => u32::from_be_bytes([a, b, c, d]).into(),
             (Endian::Little, &[a, b, c, d]) => u32::from_le_bytes([a, b, c, d]).into(),
+            (Endian::Big, &[a, b, c, d, e, f, g, h]) => {
+                u64::from_be_bytes([a, b, c, d, e, f, g, h])
+            }
+            (Endian::Little, &[a, b, c, d, e, f, g, h]) => {
+                u64::from_le_bytes([a, b, c, d, e, f, g, h])
+            }
             (Endian::Big, bytes) => bytes.iter().fold(0, |n, &b| n << 8 | u64::from(b)),
             (Endian::Little, bytes) => bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b)),
         }

@@ -36,8 +36,8 @@ pub enum LineEnd {
 }
 
 impl Lines {
-    /// The longest line, in bytes without its end. Default: 64 KiB. At the limit,
-    /// [`FrameError::TooLong`], and the line is skipped.
+    /// The longest line, in bytes without its end. Default: 64 KiB. A longer one is
+    /// [`FrameError::TooLong`] and is skipped.
     pub fn max(mut self, bytes: usize) -> Self {
         self.max = bytes;
         self
@@ -59,11 +59,11 @@ impl Lines {
     /// The bytes that a line of the maximum length may take with its end. One
     /// more without LF, and the line is too long however it goes on.
     fn window(&self) -> usize {
-        self.max
-            + match self.ends {
-                LineEnd::Lf => 1,
-                LineEnd::Either | LineEnd::CrLf => 2,
-            }
+        let end = match self.ends {
+            LineEnd::Lf => 1,
+            LineEnd::Either | LineEnd::CrLf => 2,
+        };
+        self.max.saturating_add(end)
     }
 
     fn end(&self) -> &'static [u8] {
@@ -107,7 +107,7 @@ impl Lines {
             }
             while ends != 0 {
                 let line = &input[used..searched + ends.trailing_zeros() as usize];
-                // Perhaps too long, and that comes before all else: see `decode`.
+                // Perhaps too long: `decode` decides.
                 if line.len() > self.max {
                     return Ok((used, ControlFlow::Continue(())));
                 }
@@ -139,7 +139,7 @@ impl Lines {
         let held_back = self.ends == LineEnd::CrLf && input.last() == Some(&b'\r');
         let consumed = input.len() - usize::from(held_back);
         if consumed == 0 {
-            return Decoded::Incomplete { need: input.len() + 1 };
+            return Decoded::Incomplete { need: 0 };
         }
         let count = u32::try_from(consumed).unwrap_or(u32::MAX);
         *state = Scan { scanned: state.scanned.saturating_add(count), skipping: true };
@@ -205,8 +205,8 @@ impl Framing for Lines {
                 Decoded::Message { message: 0..len, consumed: len }
             });
         }
-        state.scanned = u32::try_from(window).expect("`check` keeps `max` below 2^30");
-        Ok(Decoded::Incomplete { need: window + 1 })
+        state.scanned = u32::try_from(window).expect("`check` keeps `max` at 2^30 at most");
+        Ok(Decoded::Incomplete { need: 0 })
     }
 
     /// One line at a time, and while they are short, a block of bytes at a time.
@@ -267,7 +267,7 @@ impl Encode for Lines {
     }
 
     fn max_frame(&self) -> usize {
-        self.max + self.end().len()
+        self.max.saturating_add(self.end().len())
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -455,7 +455,7 @@ mod tests {
         let mut bytes = vec![b'x'; 60_000];
         for len in 1..=bytes.len() {
             let decoded = lines.decode(&mut state, &mut bytes[..len], false);
-            assert_eq!(decoded, Ok(Decoded::Incomplete { need: len + 1 }));
+            assert_eq!(decoded, Ok(Decoded::Incomplete { need: 0 }));
             assert_eq!(state.scanned as usize, len);
         }
     }

@@ -50,6 +50,10 @@ impl Encode for Raw {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
+        // A message of nothing is none: the input would never be used up.
+        if self.max == 0 {
+            return Err(ConfigError::Size { size: 0, max: spec::MAX_MESSAGE });
+        }
         spec::check_max(self.max, u64::MAX)
     }
 }

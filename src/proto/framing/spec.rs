@@ -98,6 +98,27 @@ pub enum ConfigError {
         /// The smallest possible: the high mark and one message, in bytes.
         min: usize,
     },
+    /// A send buffer of no or too many bytes.
+    SendBuffer {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The most possible, in bytes.
+        max: usize,
+    },
+    /// A backlog of nobody.
+    Backlog {
+        /// How many callers were asked for.
+        callers: i32,
+    },
+    /// A timeout of zero, which would close everything.
+    NoTime,
+    /// A message or a header of no or too many bytes.
+    Size {
+        /// What was asked for, in bytes.
+        size: usize,
+        /// The most possible, in bytes.
+        max: usize,
+    },
     /// A server of no or too many connections.
     Connections {
         /// How many were asked for.
@@ -130,6 +151,8 @@ pub enum SpecProblem {
     NotANumber,
     /// Not a size, like `65536`, `64k` or `1m`.
     NotASize,
+    /// What it asks for cannot be, alone or together with the rest.
+    Impossible(Box<ConfigError>),
 }
 
 impl fmt::Display for ConfigError {
@@ -140,7 +163,7 @@ impl fmt::Display for ConfigError {
                 if word.len() < spec.len() {
                     write!(f, "at column {column} ")?;
                 }
-                problem.fmt(f)
+                write!(f, "{problem}")
             }
             Self::MaxTooLarge { max, holds } => {
                 write!(f, "a message limit of {max} bytes is more than the {holds} possible here")
@@ -165,6 +188,16 @@ impl fmt::Display for ConfigError {
                 f,
                 "output limit of {max} bytes is too small; high mark and one message take {min}"
             ),
+            Self::SendBuffer { bytes, max } => {
+                write!(f, "a send buffer of {bytes} bytes is not possible; choose 1 to {max}")
+            }
+            Self::Backlog { callers } => {
+                write!(f, "a backlog of {callers} is not possible; choose 1 or more")
+            }
+            Self::NoTime => write!(f, "a timeout of zero closes everything; leave it out for none"),
+            Self::Size { size, max } => {
+                write!(f, "a size of {size} bytes is not possible; choose 1 to {max}")
+            }
             Self::Connections { asked, max } => {
                 write!(f, "{asked} connections are not possible; choose 1 to {max}")
             }
@@ -181,7 +214,8 @@ impl fmt::Display for SpecProblem {
             Self::UnknownOption(list) => ("is no option of it", list),
             Self::UnknownValue(list) => ("is no value of it", list),
             Self::Repeated => return write!(f, "is given twice"),
-            Self::NotANumber => return write!(f, "is not a whole number that makes sense here"),
+            Self::NotANumber => return write!(f, "is not a whole number, like -2 or 4"),
+            Self::Impossible(error) => return write!(f, "cannot be: {error}"),
             Self::NotASize => {
                 return write!(f, "is not a size in bytes, like 65536, 64k or 1m, up to 1g");
             }
@@ -256,6 +290,21 @@ impl<'a> Spec<'a> {
             word: part.into(),
             column: before.chars().count() + 1,
             problem,
+        }
+    }
+
+    /// Points at the part of the SPEC that `error` is about, if it is in there.
+    pub(super) fn blame(&self, error: ConfigError) -> ConfigError {
+        let key = match error {
+            ConfigError::MaxTooLarge { .. } | ConfigError::Size { .. } => "max",
+            ConfigError::Strip { .. } => "strip",
+            ConfigError::Offset { .. } => "offset",
+            ConfigError::Adjust { .. } | ConfigError::NoLength { .. } => "adjust",
+            _ => return error,
+        };
+        match self.option(key) {
+            Some(value) => self.wrong(value, SpecProblem::Impossible(Box::new(error))),
+            None => error,
         }
     }
 

@@ -18,4 +18,4 @@ pub use handle::{Handle, HandleError};
 pub use kernel::Mio;
 pub use limits::{Limits, WhenFull};
 pub use server::{Bound, Counters, EndpointId, Server, Turn};
-pub use sys::{Listening, Ready, Sys, Token, Watch};
+pub use sys::{ListenOptions, Ready, Sys, Token, Watch};

@@ -1,7 +1,6 @@
 //! Ready-made services, each small enough to copy as a beginning.
 
-use crate::proto::framing::EncodeError;
-use crate::proto::service::{Audience, Context, Service};
+use crate::proto::service::{Audience, Context, Served, Service};
 
 /// Sends every message back. SPEC of `--service`: `echo`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -10,12 +9,7 @@ pub struct Echo;
 impl Service for Echo {
     type Session = ();
 
-    fn message(
-        &mut self,
-        cx: &mut Context<'_>,
-        (): &mut (),
-        message: &[u8],
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
         cx.reply(message)
     }
 }
@@ -43,12 +37,7 @@ impl Default for Receipt {
 impl Service for Receipt {
     type Session = ();
 
-    fn message(
-        &mut self,
-        cx: &mut Context<'_>,
-        (): &mut (),
-        _message: &[u8],
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), _message: &[u8]) -> Served {
         cx.reply(&self.text)
     }
 }
@@ -60,12 +49,7 @@ pub struct Broadcast;
 impl Service for Broadcast {
     type Session = ();
 
-    fn message(
-        &mut self,
-        cx: &mut Context<'_>,
-        (): &mut (),
-        message: &[u8],
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
         cx.broadcast(Audience::Others, message)
     }
 }
@@ -77,12 +61,7 @@ pub struct Sink;
 impl Service for Sink {
     type Session = ();
 
-    fn message(
-        &mut self,
-        _cx: &mut Context<'_>,
-        (): &mut (),
-        _message: &[u8],
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, _cx: &mut Context<'_>, (): &mut (), _message: &[u8]) -> Served {
         Ok(())
     }
 }

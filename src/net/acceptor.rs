@@ -44,7 +44,7 @@ impl<L> Acceptor<L> {
     }
 
     /// The kernel says that someone calls.
-    pub(crate) fn rang(&mut self) {
+    pub(crate) fn note_callers(&mut self) {
         self.callers = true;
     }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!  dyn Endpoint ◀── one call per readiness event ── Server
 //!       │
-//!  Typed<Sys, Framing, Service>
+//!  TypedEndpoint<Sys, Framing, Service>
 //!       ├── acceptors      none, for connections we open ourselves, or several
 //!       ├── slab of peers  hot: what a turn touches, a cache line or less each
 //!       └── addrs          cold: who they are
@@ -25,10 +25,10 @@ use super::peer::Peer;
 use super::server::{Counters, Workspace};
 use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use super::throttle::Throttle;
-use crate::proto::conn::{Clocks, Conn, Desk, Life, OutputLimits};
+use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
-use crate::proto::service::{CloseReason, ConnId, PeerAddr, Scene, Service};
+use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -44,7 +44,7 @@ pub(crate) trait Endpoint<Y: Sys> {
     fn adopt(&mut self, listener: Y::Listener);
 
     /// A listener has callers.
-    fn rang(&mut self, listener: usize);
+    fn note_callers(&mut self, listener: usize);
 
     /// Accepts who waits, within the turn's bounds.
     fn accept(&mut self, sys: &mut Y, work: &mut Workspace);
@@ -89,7 +89,7 @@ pub(crate) trait Endpoint<Y: Sys> {
 }
 
 /// The endpoint of one framing and one service.
-pub(crate) struct Typed<Y: Sys, F: Framing, S: Service> {
+pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     number: u8,
     framing: Rc<F>,
     service: S,
@@ -108,7 +108,7 @@ pub(crate) struct Typed<Y: Sys, F: Framing, S: Service> {
     bad_watches: Throttle,
 }
 
-impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
+impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     /// `limits` must have been checked.
     pub(crate) fn new(number: u8, framing: Rc<F>, service: S, limits: Limits) -> Self {
         Self {
@@ -137,19 +137,19 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             &mut Peer<Y::Stream, F::State, S::Session>,
             &mut Y,
             &mut [u8],
-            &mut Desk<'_, F, S>,
+            &mut Shared<'_, F, S>,
         ) -> bool,
     {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let id = ConnId::new(self.number, key, peer.generation);
-        let mut desk = Desk {
+        let mut shared = Shared {
             framing: &*self.framing,
             service: &mut self.service,
             pool: &mut work.pool,
             replies: &mut work.replies,
             post: &mut work.post,
             traffic: &mut self.counters.traffic,
-            scene: Scene {
+            info: CallInfo {
                 id,
                 peer: self.addrs[key],
                 now: work.now,
@@ -159,23 +159,23 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             tick: work.tick,
             refused: None,
         };
-        let mut again = act(peer, sys, &mut work.read, &mut desk);
+        let mut again = act(peer, sys, &mut work.read, &mut shared);
         if work.stopping && !again && peer.conn.is_idle() {
-            peer.conn.close(CloseReason::Shutdown, desk.pool);
-            peer.flush(sys, &mut desk);
+            peer.conn.close(CloseReason::Shutdown, shared.pool);
+            peer.flush(sys, &mut shared);
             again = peer.readable && peer.conn.wants_read();
         }
         // Over, it no longer counts as a connection, though it may linger.
-        if let (false, Some(reason)) = (peer.counted_out, peer.conn.life().over()) {
-            peer.counted_out = true;
-            desk.scene.connections -= 1;
-            peer.conn.closed(&mut desk);
+        if let (false, Some(reason)) = (peer.reported_closed, peer.conn.life().final_reason()) {
+            peer.reported_closed = true;
+            shared.info.connections -= 1;
+            peer.conn.closed(&mut shared);
             self.live -= 1;
             self.counters.closed[reason as usize] += 1;
             work.timers.cancel(id);
             work.freed = true;
         }
-        if let Some(error) = desk.refused
+        if let Some(error) = shared.refused
             && self.bad_replies.allows(work.now)
         {
             log::warn!("{}: bad reply: {error}", self.addrs[key]);
@@ -186,7 +186,7 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
             work.freed = true;
         } else if again && !peer.queued {
             peer.queued = true;
-            work.queue.push_back(own(id));
+            work.queue.push_back(self_entry(id));
         }
     }
 
@@ -242,9 +242,9 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
     fn welcome(&mut self, sys: &mut Y, work: &mut Workspace, stream: Y::Stream, addr: PeerAddr) {
         let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
         self.live += 1;
-        self.visit(sys, work, key, |peer, sys, _, desk| {
-            peer.conn.opened(desk);
-            peer.flush(sys, desk);
+        self.visit(sys, work, key, |peer, sys, _, shared| {
+            peer.conn.opened(shared);
+            peer.flush(sys, shared);
             false
         });
     }
@@ -262,7 +262,7 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
         let _ = sys.finish(&mut stream);
         let conn = Conn::refused(reason, &mut work.pool, work.tick);
         if let Some(key) = self.admit(sys, work, stream, addr, conn) {
-            self.peers[key].counted_out = true;
+            self.peers[key].reported_closed = true;
             self.counters.closed[reason as usize] += 1;
         }
     }
@@ -274,11 +274,11 @@ impl<Y: Sys, F: Framing, S: Service> Typed<Y, F, S> {
 }
 
 /// The queue entry that a connection makes for itself: it reports nothing.
-fn own(id: ConnId) -> Ready {
+fn self_entry(id: ConnId) -> Ready {
     Ready { token: Token::conn(id), readable: false, writable: false, read_closed: false }
 }
 
-impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
+impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     fn listen(&mut self, sys: &mut Y, addr: SocketAddr) -> io::Result<SocketAddr> {
         let number = self.acceptors.len();
         if number >= MAX_LISTENERS {
@@ -286,7 +286,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let token = Token::listener(self.number, number);
-        let (listener, addr) = sys.listen(addr, &self.limits.listening(), token)?;
+        let (listener, addr) = sys.listen(addr, &self.limits.listen_options(), token)?;
         self.adopt(listener);
         Ok(addr)
     }
@@ -295,9 +295,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
         self.acceptors.push(Acceptor::new(listener));
     }
 
-    fn rang(&mut self, listener: usize) {
+    fn note_callers(&mut self, listener: usize) {
         if let Some(acceptor) = self.acceptors.get_mut(listener) {
-            acceptor.rang();
+            acceptor.note_callers();
         }
     }
 
@@ -343,7 +343,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
         peer.readable |= ready.readable;
         peer.read_closed |= ready.read_closed;
         peer.blocked &= !ready.writable;
-        if ready == own(ConnId::new(self.number, key, peer.generation)) {
+        if ready == self_entry(ConnId::new(self.number, key, peer.generation)) {
             peer.queued = false;
         } else if peer.queued {
             // Its own entry stands further back in the queue: no turn for two.
@@ -353,17 +353,17 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
     }
 
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration) {
-        if self.find(id).is_some_and(|key| !self.peers[key].counted_out) {
+        if self.find(id).is_some_and(|key| !self.peers[key].reported_closed) {
             work.timers.set(id, at);
         }
     }
 
     fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
         let Some(key) = self.find(id) else { return };
-        self.visit(sys, work, key, |peer, sys, _, desk| {
-            peer.conn.timer(desk);
-            peer.flush(sys, desk);
-            peer.conn.wants_resume(&desk.scene.output, desk.pool)
+        self.visit(sys, work, key, |peer, sys, _, shared| {
+            peer.conn.timer(shared);
+            peer.flush(sys, shared);
+            peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
     }
 
@@ -372,9 +372,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             self.counters.gone += 1;
             return;
         };
-        self.visit(sys, work, key, |peer, sys, _, desk| {
-            peer.conn.close(CloseReason::AppClose, desk.pool);
-            peer.flush(sys, desk);
+        self.visit(sys, work, key, |peer, sys, _, shared| {
+            peer.conn.close(CloseReason::AppClose, shared.pool);
+            peer.flush(sys, shared);
             peer.readable
         });
     }
@@ -395,7 +395,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
         }
         if !peer.queued {
             peer.queued = true;
-            work.outgoing.push(own(id));
+            work.outgoing.push(self_entry(id));
         }
     }
 
@@ -430,11 +430,11 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             } else {
                 self.counters.full += count;
             }
-            if peer.conn.life().over().is_some() {
+            if peer.conn.life().final_reason().is_some() {
                 self.visit(sys, work, key, |_, _, _, _| false);
             } else if peer.conn.wants_write() && !peer.blocked && !peer.queued {
                 peer.queued = true;
-                work.outgoing.push(own(id));
+                work.outgoing.push(self_entry(id));
             }
         }
     }
@@ -444,7 +444,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             let Some(peer) = self.peers.get(key) else { continue };
             let late = peer.conn.late(work.tick, &self.clocks, &work.pool).or_else(|| {
                 let limit = self.limits.idle_timeout?;
-                let silent = work.tick.since(peer.heard) > limit;
+                let silent = work.tick.since(peer.last_read) > limit;
                 (silent && peer.conn.is_listening()).then_some(CloseReason::Idle)
             });
             let Some(reason) = late else {
@@ -457,15 +457,15 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
                 return;
             }
             *budget -= 1;
-            self.visit(sys, work, key, |peer, sys, _, desk| {
+            self.visit(sys, work, key, |peer, sys, _, shared| {
                 match reason {
                     // It may still read what we have to say.
                     CloseReason::FrameDeadline | CloseReason::Idle => {
-                        peer.conn.close(reason, desk.pool);
+                        peer.conn.close(reason, shared.pool);
                     }
-                    _ => peer.conn.fail(reason, desk.pool),
+                    _ => peer.conn.fail(reason, shared.pool),
                 }
-                peer.flush(sys, desk);
+                peer.flush(sys, shared);
                 peer.readable && peer.conn.wants_read()
             });
         }
@@ -492,15 +492,15 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for Typed<Y, F, S> {
             peer.readable = true;
             if !peer.queued {
                 peer.queued = true;
-                work.queue.push_back(own(ConnId::new(self.number, key, peer.generation)));
+                work.queue.push_back(self_entry(ConnId::new(self.number, key, peer.generation)));
             }
         }
     }
 
     fn abort(&mut self, sys: &mut Y, work: &mut Workspace) {
         for key in self.keys() {
-            self.visit(sys, work, key, |peer, _, _, desk| {
-                peer.conn.fail(CloseReason::Shutdown, desk.pool);
+            self.visit(sys, work, key, |peer, _, _, shared| {
+                peer.conn.fail(CloseReason::Shutdown, shared.pool);
                 false
             });
         }

@@ -12,7 +12,7 @@ use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
-use super::sys::{Listening, Ready, Sys, Token, Watch};
+use super::sys::{ListenOptions, Ready, Sys, Token, Watch};
 use crate::proto::service::PeerAddr;
 
 /// Events of one batch. More wait in the kernel for the next.
@@ -116,7 +116,7 @@ impl Sys for Mio {
     fn listen(
         &mut self,
         addr: SocketAddr,
-        how: &Listening,
+        options: &ListenOptions,
         token: Token,
     ) -> io::Result<(TcpListener, SocketAddr)> {
         // Not `TcpListener::bind`: mio and std hard-code a backlog of 128, and
@@ -136,15 +136,15 @@ impl Sys for Mio {
         #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
         let keepalive = keepalive.with_interval(Duration::from_secs(10)).with_retries(6);
         inherit.set_tcp_keepalive(&keepalive)?;
-        if let Some(bytes) = how.send_buffer {
+        if let Some(bytes) = options.send_buffer {
             // Without it the kernel takes 4 MB for one peer that never reads.
             inherit.set_send_buffer_size(bytes)?;
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        inherit.set_tcp_user_timeout(how.give_up)?;
+        inherit.set_tcp_user_timeout(options.give_up)?;
 
         socket.bind(&addr.into())?;
-        socket.listen(how.backlog)?;
+        socket.listen(options.backlog)?;
         let mut listener = TcpListener::from_std(socket.into());
         let addr = listener.local_addr()?;
         self.poll.registry().register(&mut listener, mio_token(token), Interest::READABLE)?;
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn an_accepted_socket_inherits_what_was_set_on_the_listener() {
         let mut mio = Mio::new().unwrap();
-        let how = Listening {
+        let options = ListenOptions {
             backlog: 16,
             send_buffer: Some(64 << 10),
             give_up: Some(Duration::from_secs(30)),
         };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         let _caller = Caller::connect(addr).unwrap();
         let (stream, _) = mio.accept(&listener).unwrap();
         let socket = SockRef::from(&stream);
@@ -238,16 +238,16 @@ mod tests {
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);
-            assert_eq!(socket.tcp_user_timeout().unwrap(), how.give_up);
+            assert_eq!(socket.tcp_user_timeout().unwrap(), options.give_up);
         }
     }
 
     #[test]
     fn a_caller_is_hung_up_on_with_the_reserve_and_the_reserve_comes_back() {
         let mut mio = Mio::new().unwrap();
-        let how = Listening { backlog: 16, send_buffer: None, give_up: None };
+        let options = ListenOptions { backlog: 16, send_buffer: None, give_up: None };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         assert!(!mio.shed(&listener), "nobody called");
         let mut caller = Caller::connect(addr).unwrap();
         assert!(mio.shed(&listener));
@@ -258,10 +258,10 @@ mod tests {
     #[test]
     fn a_listener_that_closes_frees_its_address_at_once() {
         let mut mio = Mio::new().unwrap();
-        let how = Listening { backlog: 16, send_buffer: None, give_up: None };
+        let options = ListenOptions { backlog: 16, send_buffer: None, give_up: None };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let (listener, addr) = mio.listen(addr, &how, Token::listener(0, 0)).unwrap();
+        let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         mio.close_listener(listener);
-        assert!(mio.listen(addr, &how, Token::listener(0, 1)).is_ok());
+        assert!(mio.listen(addr, &options, Token::listener(0, 1)).is_ok());
     }
 }

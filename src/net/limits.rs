@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sys::{Listening, MAX_CONNECTIONS};
+use super::sys::{ListenOptions, MAX_CONNECTIONS};
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::framing::ConfigError;
 
@@ -176,8 +176,8 @@ impl Limits {
         Clocks { frame: self.frame_timeout, write: self.write_timeout }
     }
 
-    pub(crate) fn listening(&self) -> Listening {
-        Listening {
+    pub(crate) fn listen_options(&self) -> ListenOptions {
+        ListenOptions {
             backlog: self.backlog,
             send_buffer: self.send_buffer,
             // On Linux this overrides the number of keepalive probes, see tcp(7): shorter,

@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 
 use super::sys::{Sys, Token, Watch};
 use crate::proto::buffer::Pool;
-use crate::proto::conn::{Conn, Desk, OutputLimits};
+use crate::proto::conn::{Conn, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::service::{CloseReason, ConnId, Service};
 use crate::proto::tick::Tick;
@@ -33,7 +33,7 @@ pub(crate) struct Peer<R, T, C> {
     /// Tells this connection from the others that had or will have this slot.
     pub(crate) generation: u32,
     /// When something last came.
-    pub(crate) heard: Tick,
+    pub(crate) last_read: Tick,
     /// There may be something to read.
     pub(crate) readable: bool,
     /// The peer has finished sending, says the kernel.
@@ -44,7 +44,7 @@ pub(crate) struct Peer<R, T, C> {
     /// at accept costs a wake-up for each connection.
     watches_write: bool,
     /// It no longer counts as a connection, and its service knows.
-    pub(crate) counted_out: bool,
+    pub(crate) reported_closed: bool,
     /// It has an entry of its own in the ready queue.
     pub(crate) queued: bool,
 }
@@ -55,12 +55,12 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             conn,
             stream,
             generation,
-            heard: tick,
+            last_read: tick,
             readable: false,
             read_closed: false,
             blocked: false,
             watches_write: false,
-            counted_out: false,
+            reported_closed: false,
             queued: false,
         }
     }
@@ -72,21 +72,21 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
         &mut self,
         sys: &mut Y,
         buffer: &mut [u8],
-        desk: &mut Desk<'_, F, S>,
+        shared: &mut Shared<'_, F, S>,
     ) -> bool
     where
         Y: Sys<Stream = R>,
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        self.flush(sys, desk);
+        self.flush(sys, shared);
         for _ in 0..READS_PER_TURN {
-            if desk.post.is_heavy() {
+            if shared.post.is_heavy() {
                 // What it has for others leaves first.
                 break;
             }
-            if self.conn.resume(desk) {
-                self.flush(sys, desk);
+            if self.conn.resume(shared) {
+                self.flush(sys, shared);
                 continue;
             }
             if !self.wants_turn() {
@@ -95,7 +95,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             match sys.read(&mut self.stream, buffer) {
                 Ok(0) => {
                     self.readable = false;
-                    self.conn.peer_finished(desk);
+                    self.conn.peer_finished(shared);
                 }
                 Ok(count) => {
                     // A short read has emptied the socket, so the read that would
@@ -104,40 +104,40 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                     // other will come, and a peer that sent and closed at once
                     // would sit here for ever. See epoll(7).
                     self.readable = count == buffer.len() || self.read_closed;
-                    self.heard = desk.tick;
-                    self.conn.received(&mut buffer[..count], desk);
+                    self.last_read = shared.tick;
+                    self.conn.received(&mut buffer[..count], shared);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => self.fail(&error, desk.pool),
+                Err(error) => self.fail(&error, shared.pool),
             }
-            self.flush(sys, desk);
+            self.flush(sys, shared);
         }
-        self.wants_turn() || self.conn.wants_resume(&desk.scene.output, desk.pool)
+        self.wants_turn() || self.conn.wants_resume(&shared.info.output, shared.pool)
     }
 
     /// Writes what is to be written, and takes the next step of closing when that
     /// was all.
-    pub(crate) fn flush<Y, F, S>(&mut self, sys: &mut Y, desk: &mut Desk<'_, F, S>)
+    pub(crate) fn flush<Y, F, S>(&mut self, sys: &mut Y, shared: &mut Shared<'_, F, S>)
     where
         Y: Sys<Stream = R>,
     {
         for _ in 0..WRITE_TRIES {
-            let bytes = self.conn.to_send(desk.pool, desk.replies);
+            let bytes = self.conn.to_send(shared.pool, shared.replies);
             if bytes.is_empty() || self.blocked {
                 break;
             }
             let written = sys.write(&mut self.stream, bytes);
             let len = bytes.len();
-            let count = self.note_write(sys, desk.scene.id, len, written, desk.pool);
-            self.conn.sent(count, desk.pool, desk.replies, desk.tick);
+            let count = self.note_write(sys, shared.info.id, len, written, shared.pool);
+            self.conn.sent(count, shared.pool, shared.replies, shared.tick);
         }
-        let done = self.conn.to_send(desk.pool, desk.replies).is_empty();
+        let done = self.conn.to_send(shared.pool, shared.replies).is_empty();
         if done
-            && self.conn.flushed(desk.pool, desk.tick)
+            && self.conn.flushed(shared.pool, shared.tick)
             && let Err(error) = sys.finish(&mut self.stream)
         {
-            self.fail(&error, desk.pool);
+            self.fail(&error, shared.pool);
         }
     }
 

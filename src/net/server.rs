@@ -22,7 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::endpoint::{Endpoint, Typed};
+use super::endpoint::{Endpoint, TypedEndpoint};
 use super::handle::{Command, Handle, Inbox};
 use super::kernel::Mio;
 use super::limits::Limits;
@@ -203,9 +203,9 @@ impl Server {
     ) -> io::Result<Bound<F>> {
         framing.check()?;
         let mut server = Self::new()?;
-        let how = Limits::default().listening();
+        let options = Limits::default().listen_options();
         let token = Token::listener(0, 0);
-        let (listener, addr) = first_of(addr, |addr| server.sys.listen(addr, &how, token))?;
+        let (listener, addr) = first_of(addr, |addr| server.sys.listen(addr, &options, token))?;
         Ok(Bound { server, framing, listener, addr })
     }
 
@@ -322,7 +322,7 @@ impl<Y: Sys> Server<Y> {
             .ok_or(ConfigError::Endpoints { max: MAX_ENDPOINTS })?;
         let framing = Rc::new(framing);
         self.work.post.add_encoder(framing.clone());
-        let endpoint = Typed::<Y, F, S>::new(number, framing, service, limits);
+        let endpoint = TypedEndpoint::<Y, F, S>::new(number, framing, service, limits);
         self.sweep_every = self.sweep_every.min(endpoint.sweep_every());
         self.endpoints.push(Box::new(endpoint));
         Ok(EndpointId(number))
@@ -491,7 +491,7 @@ impl<Y: Sys> Server<Y> {
             Source::Listener { endpoint, number } => {
                 self.callers = true;
                 if let Some(endpoint) = self.endpoints.get_mut(usize::from(endpoint)) {
-                    endpoint.rang(number);
+                    endpoint.note_callers(number);
                 }
             }
             Source::Conn(_) => self.work.queue.push_back(ready),
@@ -503,7 +503,7 @@ impl<Y: Sys> Server<Y> {
         };
         self.note_time();
         if woken {
-            self.obey();
+            self.run_commands();
         }
         Ok(host)
     }
@@ -546,7 +546,7 @@ impl<Y: Sys> Server<Y> {
     }
 
     /// Does what other threads asked for.
-    fn obey(&mut self) {
+    fn run_commands(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         self.inbox.take(&mut commands);
         for command in commands.drain(..) {
@@ -594,7 +594,7 @@ impl<Y: Sys> Server<Y> {
     /// through its connections once.
     fn deliver(&mut self) {
         let (letters, bytes) = self.work.post.take_letters();
-        for run in letters.chunk_by(goes_with) {
+        for run in letters.chunk_by(same_broadcast) {
             let (endpoint, to) = match run[0].to {
                 Address::One(id) => (id.endpoint(), Some(id)),
                 Address::All { endpoint, .. } => (endpoint, None),
@@ -672,7 +672,7 @@ impl<Y: Sys> Drop for Server<Y> {
 }
 
 /// Letters to all of one endpoint, one behind the other.
-fn goes_with(a: &Letter, b: &Letter) -> bool {
+fn same_broadcast(a: &Letter, b: &Letter) -> bool {
     match (a.to, b.to) {
         (Address::All { endpoint: a, .. }, Address::All { endpoint: b, .. }) => a == b,
         _ => false,

@@ -51,7 +51,7 @@ pub trait Sys {
     fn listen(
         &mut self,
         addr: SocketAddr,
-        how: &Listening,
+        options: &ListenOptions,
         token: Token,
     ) -> io::Result<(Self::Listener, SocketAddr)>;
 
@@ -129,7 +129,7 @@ pub enum Watch {
 
 /// How to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listening {
+pub struct ListenOptions {
     /// Callers that may queue. The kernel's own limit, somaxconn, holds as well.
     pub backlog: i32,
     /// The kernel's buffer for what a connection sends, in bytes; `None` leaves it

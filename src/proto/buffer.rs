@@ -5,11 +5,11 @@
 //!  socket ──▶ loop's read buffer ──▶ messages ──▶ (no buffer held)
 //!                     │ half a frame is left
 //!                     ▼
-//!               Pool::keep ──▶ Handle, four bytes in the connection
+//!               Pool::keep ──▶ BufferId, four bytes in the connection
 //! ```
 //!
 //! An idle connection holds no buffer at all. One that waits for something holds
-//! a [`Handle`] into the [`Pool`] of its loop, and gives it back as soon as
+//! a [`BufferId`] into the [`Pool`] of its loop, and gives it back as soon as
 //! nothing waits. The pool knows nothing of frames, sockets or connections.
 
 use std::num::NonZeroU32;
@@ -64,11 +64,11 @@ impl Buffer {
     }
 }
 
-/// Names a [`Buffer`] of a [`Pool`]; an `Option<Handle>` takes four bytes.
+/// Names a [`Buffer`] of a [`Pool`]; an `Option<BufferId>` takes four bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Handle(NonZeroU32);
+pub struct BufferId(NonZeroU32);
 
-impl Handle {
+impl BufferId {
     fn new(key: usize) -> Self {
         let number = u32::try_from(key + 1).ok().and_then(NonZeroU32::new);
         Self(
@@ -123,38 +123,38 @@ impl Pool {
     }
 
     /// Puts `bytes` (possibly none) aside.
-    pub fn keep(&mut self, bytes: &[u8], since: Tick) -> Handle {
+    pub fn keep(&mut self, bytes: &[u8], since: Tick) -> BufferId {
         let mut buffer = Buffer { since, ..Buffer::default() };
         self.append(&mut buffer, bytes);
-        Handle::new(self.buffers.insert(buffer))
+        BufferId::new(self.buffers.insert(buffer))
     }
 
-    /// The buffer behind `handle`.
-    pub fn get(&self, handle: Handle) -> &Buffer {
-        &self.buffers[handle.key()]
+    /// The buffer behind `id`.
+    pub fn get(&self, id: BufferId) -> &Buffer {
+        &self.buffers[id.key()]
     }
 
     /// The same, to be changed.
-    pub fn get_mut(&mut self, handle: Handle) -> &mut Buffer {
-        &mut self.buffers[handle.key()]
+    pub fn get_mut(&mut self, id: BufferId) -> &mut Buffer {
+        &mut self.buffers[id.key()]
     }
 
     /// Takes the buffer out, so that its bytes can be borrowed while the pool
     /// serves others. An empty one stands in until [`Pool::restore`].
-    pub fn lend(&mut self, handle: Handle) -> Buffer {
-        std::mem::take(self.get_mut(handle))
+    pub fn lend(&mut self, id: BufferId) -> Buffer {
+        std::mem::take(self.get_mut(id))
     }
 
     /// Ends a [`Pool::lend`].
-    pub fn restore(&mut self, handle: Handle, buffer: Buffer) {
-        *self.get_mut(handle) = buffer;
+    pub fn restore(&mut self, id: BufferId, buffer: Buffer) {
+        *self.get_mut(id) = buffer;
     }
 
-    /// Adds `more` behind what waits in `handle`.
-    pub fn extend(&mut self, handle: Handle, more: &[u8]) {
-        let mut buffer = self.lend(handle);
+    /// Adds `more` behind what waits in `id`.
+    pub fn extend(&mut self, id: BufferId, more: &[u8]) {
+        let mut buffer = self.lend(id);
         self.append(&mut buffer, more);
-        self.restore(handle, buffer);
+        self.restore(id, buffer);
     }
 
     /// Adds `more` to a buffer that is lent out.
@@ -175,9 +175,9 @@ impl Pool {
         buffer.assert_invariant();
     }
 
-    /// Ends the use of `handle`.
-    pub fn release(&mut self, handle: Handle) {
-        let buffer = self.buffers.remove(handle.key());
+    /// Ends the use of `id`.
+    pub fn release(&mut self, id: BufferId) {
+        let buffer = self.buffers.remove(id.key());
         self.give_back(buffer.bytes);
     }
 
@@ -224,17 +224,17 @@ mod tests {
     #[test]
     fn what_was_appended_comes_out_in_order_and_once() {
         let mut pool = Pool::new();
-        let handle = pool.keep(b"", Tick::default());
+        let id = pool.keep(b"", Tick::default());
         let mut expected = Vec::new();
         let (mut came, mut went) = (0u32, 0u32);
         for round in 0..2000usize {
             let more: Vec<u8> = (0..round % 97).map(|_| (came as u8, came += 1).0).collect();
             expected.extend_from_slice(&more);
-            pool.extend(handle, &more);
-            assert_eq!(pool.get(handle).waiting(), expected, "round {round}");
+            pool.extend(id, &more);
+            assert_eq!(pool.get(id).waiting(), expected, "round {round}");
 
             let count = (round * 7 % 101).min(expected.len());
-            pool.get_mut(handle).consume(count);
+            pool.get_mut(id).consume(count);
             for byte in expected.drain(..count) {
                 assert_eq!(byte, went as u8, "round {round}");
                 went += 1;
@@ -245,14 +245,14 @@ mod tests {
     #[test]
     fn memory_held_is_at_most_four_times_what_waits() {
         let mut pool = Pool::new();
-        let handle = pool.keep(b"x", Tick::default());
+        let id = pool.keep(b"x", Tick::default());
         for len in 1..100_000usize {
             if len % 1000 == 0 {
                 assert!(pool.held_bytes() <= 4 * len, "{} for {len}", pool.held_bytes());
             }
-            pool.extend(handle, b"y");
+            pool.extend(id, b"y");
         }
-        pool.release(handle);
+        pool.release(id);
         assert_eq!((pool.held_bytes(), pool.buffers()), (0, 0));
     }
 
@@ -261,11 +261,11 @@ mod tests {
         let mut pool = Pool::new();
         for len in [1, 64, 65, 4000, 60_000] {
             let bytes = vec![7; len];
-            let handle = pool.keep(&bytes, Tick::default());
-            pool.release(handle);
+            let id = pool.keep(&bytes, Tick::default());
+            pool.release(id);
             let info = allocation_counter::measure(|| {
-                let handle = pool.keep(&bytes, Tick::default());
-                pool.release(handle);
+                let id = pool.keep(&bytes, Tick::default());
+                pool.release(id);
             });
             assert_eq!(info.count_total, 0, "{len} bytes");
         }
@@ -275,7 +275,7 @@ mod tests {
     fn spare_memory_is_bounded() {
         let mut pool = Pool::new();
         let handles: Vec<_> = (0..100).map(|_| pool.keep(&[0; 65_536], Tick::default())).collect();
-        handles.into_iter().for_each(|handle| pool.release(handle));
+        handles.into_iter().for_each(|id| pool.release(id));
         assert_eq!(pool.spare_bytes, MAX_SPARE);
         let large = pool.keep(&vec![0; 4 << 20], Tick::default());
         pool.release(large);

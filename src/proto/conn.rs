@@ -12,16 +12,16 @@
 //! The caller keeps four promises. After each call: send [`Conn::to_send`], report
 //! what went to [`Conn::sent`], and when nothing is left call [`Conn::flushed`]. Read
 //! only while [`Conn::wants_read`]: that is the backpressure. When output has left,
-//! call [`Conn::resume`]: nothing else ends a pause. When [`Life::over`] has a
+//! call [`Conn::resume`]: nothing else ends a pause. When [`Life::final_reason`] has a
 //! reason, call [`Conn::closed`] once, and at [`Life::Closed`] drop the connection.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::buffer::{Buffer, Handle, Pool};
+use super::buffer::{Buffer, BufferId, Pool};
 use super::framing::{EncodeError, FrameError, Framing, Rest};
 use super::post::Post;
-use super::service::{CloseReason, Context, Fate, Scene, Service, Traffic};
+use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
 use super::tick::Tick;
 
 /// What a loop keeps of one connection: at most 16 bytes beside the state of its
@@ -36,9 +36,9 @@ pub struct Conn<T, C> {
     session: C,
     /// Bytes of an unfinished message, or, while paused, of messages not looked
     /// at. From `Draining` on: empty, it counts what is thrown away.
-    input: Option<Handle>,
+    input: Option<BufferId>,
     /// Bytes the socket did not take.
-    output: Option<Handle>,
+    output: Option<BufferId>,
     life: Life,
     /// Output passed its high mark and has not come down to the low one, or there was
     /// enough to deliver to others.
@@ -112,7 +112,7 @@ impl Life {
     }
 
     /// The reason, once the service is done with it: no reply can be sent any more.
-    pub fn over(self) -> Option<CloseReason> {
+    pub fn final_reason(self) -> Option<CloseReason> {
         match self {
             Self::Lingering(reason) | Self::Closed(reason) => Some(reason),
             Self::Open | Self::Ending | Self::Draining(_) | Self::Flushing(_) => None,
@@ -141,7 +141,7 @@ pub struct Clocks {
 }
 
 /// What a [`Conn`] borrows from its owner for the time of a call.
-pub struct Desk<'a, F, S> {
+pub struct Shared<'a, F, S> {
     /// The framing of the endpoint.
     pub framing: &'a F,
     /// The service of the endpoint.
@@ -156,7 +156,7 @@ pub struct Desk<'a, F, S> {
     /// Counters of the endpoint.
     pub traffic: &'a mut Traffic,
     /// Who and when.
-    pub scene: Scene,
+    pub info: CallInfo,
     /// The same moment, as connections store it.
     pub tick: Tick,
     /// Set when the service handed an error on, for the log.
@@ -180,56 +180,56 @@ where
     }
 
     /// Lets the service greet the peer. Call it once, first.
-    pub fn opened<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    pub fn opened<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        self.call(desk, |service, cx, session| service.opened(cx, session));
+        self.call(shared, |service, cx, session| service.opened(cx, session));
     }
 
     /// Lets the service know that its timer has come.
-    pub fn timer<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    pub fn timer<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
         if self.life.reason().is_none() {
-            self.call(desk, |service, cx, session| service.timer(cx, session));
+            self.call(shared, |service, cx, session| service.timer(cx, session));
         }
     }
 
-    /// Tells the service that it is over. Call it once, when [`Life::over`] says so.
-    pub fn closed<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    /// Tells the service that it is over. Call it once, when [`Life::final_reason`] says so.
+    pub fn closed<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
         if let Some(reason) = self.life.reason() {
-            self.call(desk, |service, cx, session| {
+            self.call(shared, |service, cx, session| {
                 service.closed(cx, session, reason);
                 Ok(())
             });
         }
         // There is nobody left to reply to.
-        desk.replies.clear();
+        shared.replies.clear();
     }
 
     /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
     /// only an unfinished one is copied.
-    pub fn received<F, S>(&mut self, bytes: &mut [u8], desk: &mut Desk<'_, F, S>)
+    pub fn received<F, S>(&mut self, bytes: &mut [u8], shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
         match self.life {
-            Life::Open => self.decode(bytes, desk),
+            Life::Open => self.decode(bytes, shared),
             Life::Draining(reason) | Life::Lingering(reason) => {
-                let waits = *self.input.get_or_insert_with(|| desk.pool.keep(&[], desk.tick));
-                let thrown_away = &mut desk.pool.get_mut(waits).tally;
+                let waits = *self.input.get_or_insert_with(|| shared.pool.keep(&[], shared.tick));
+                let thrown_away = &mut shared.pool.get_mut(waits).tally;
                 *thrown_away += bytes.len();
                 if *thrown_away > LINGER_BYTES {
-                    self.fail(reason, desk.pool);
+                    self.fail(reason, shared.pool);
                 }
             }
             Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
@@ -237,7 +237,7 @@ where
     }
 
     /// The peer finished sending.
-    pub fn peer_finished<F, S>(&mut self, desk: &mut Desk<'_, F, S>)
+    pub fn peer_finished<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
@@ -245,80 +245,80 @@ where
         match self.life {
             Life::Open => {
                 self.life = Life::Ending;
-                self.decode(&mut [], desk);
+                self.decode(&mut [], shared);
             }
             Life::Draining(reason) => self.life = Life::Flushing(reason),
-            Life::Lingering(reason) => self.fail(reason, desk.pool),
+            Life::Lingering(reason) => self.fail(reason, shared.pool),
             Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
         }
     }
 
     /// Goes on with messages that were left when output was full, now that it is
     /// not: true if so, and there may be new output.
-    pub fn resume<F, S>(&mut self, desk: &mut Desk<'_, F, S>) -> bool
+    pub fn resume<F, S>(&mut self, shared: &mut Shared<'_, F, S>) -> bool
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        if !self.wants_resume(&desk.scene.output, desk.pool) {
+        if !self.wants_resume(&shared.info.output, shared.pool) {
             return false;
         }
         self.paused = false;
         if let Some(input) = self.input {
             // It was we who did not read: the clock of the message starts now.
-            desk.pool.get_mut(input).since = desk.tick;
+            shared.pool.get_mut(input).since = shared.tick;
         }
         if self.life.reason().is_none() {
-            self.decode(&mut [], desk);
+            self.decode(&mut [], shared);
         }
         true
     }
 
     /// Decodes what is kept and then `fresh`, and has it served.
-    fn decode<F, S>(&mut self, fresh: &mut [u8], desk: &mut Desk<'_, F, S>)
+    fn decode<F, S>(&mut self, fresh: &mut [u8], shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
         debug_assert!(!self.paused, "wants_read() was false");
         let end = self.life == Life::Ending;
-        let mut held = self.input.map(|input| desk.pool.lend(input));
+        let mut held = self.input.map(|input| shared.pool.lend(input));
         let input = match &mut held {
             Some(buffer) => {
-                desk.pool.append(buffer, fresh);
+                shared.pool.append(buffer, fresh);
                 buffer.waiting_mut()
             }
             None => &mut *fresh,
         };
 
-        let Served { fate, rest, full, kept } = self.serve(input, end, desk);
-        match fate {
+        let Outcome { verdict, rest, full, kept } = self.serve(input, end, shared);
+        match verdict {
             None => {
-                self.keep(held, fresh, rest, kept, desk);
+                self.keep(held, fresh, rest, kept, shared);
                 self.paused = full;
                 if end && !full {
-                    self.close(CloseReason::PeerEof, desk.pool);
+                    self.close(CloseReason::PeerEof, shared.pool);
                 }
             }
-            Some(fate) => {
+            Some(verdict) => {
                 if let (Some(input), Some(buffer)) = (self.input, held) {
-                    desk.pool.restore(input, buffer);
+                    shared.pool.restore(input, buffer);
                 }
-                self.meet(fate, desk.pool);
+                self.carry_out(verdict, shared.pool);
             }
         }
-        self.queue_replies(desk);
+        self.queue_replies(shared);
     }
 
     /// Cuts `input` into messages and has each served.
-    fn serve<F, S>(&mut self, input: &mut [u8], end: bool, desk: &mut Desk<'_, F, S>) -> Served
+    fn serve<F, S>(&mut self, input: &mut [u8], end: bool, shared: &mut Shared<'_, F, S>) -> Outcome
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        let queued = self.waiting(desk.pool);
-        let (framing, state, session) = (desk.framing, &mut self.framing, &mut self.session);
-        let (mut cx, service, refused) = desk.context(queued);
+        let queued = self.waiting(shared.pool);
+        let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
+        let (mut cx, service, refused) = shared.context(queued);
         // Messages that end in here, one that is being skipped included.
         let mut ended = usize::from(framing.is_skipping(state));
         let result = framing.each(state, input, end, |item| {
@@ -333,8 +333,8 @@ where
                     service.bad_input(&mut cx, session, &error)
                 }
             };
-            cx.settle(served, refused);
-            if cx.fate.is_some() || cx.has_enough() {
+            cx.note_refusal(served, refused);
+            if cx.verdict.is_some() || cx.has_enough() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
@@ -345,22 +345,22 @@ where
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
             let (left, max) = (input.len() - rest.used, framing.max_input());
-            if left > max && !full && cx.fate.is_none() {
+            if left > max && !full && cx.verdict.is_none() {
                 return Err(FrameError::TooLong { announced: Some(rest.need as u64), max });
             }
             Ok(rest)
         });
-        if let (Err(error), None) = (&result, cx.fate) {
+        if let (Err(error), None) = (&result, cx.verdict) {
             cx.traffic.bad_frames += 1;
             let served = service.bad_input(&mut cx, session, error);
-            cx.settle(served, refused);
-            cx.fate.get_or_insert(Fate::Close(error.into()));
+            cx.note_refusal(served, refused);
+            cx.verdict.get_or_insert(Verdict::Close(error.into()));
         }
         let skipping = framing.is_skipping(state);
         // The one that is being skipped now was counted, but has not ended.
-        let same = ended == usize::from(skipping);
+        let same_message = ended == usize::from(skipping);
         let rest = result.unwrap_or(Rest { used: 0, need: 0 });
-        Served { fate: cx.fate, rest, full, kept: Kept { skipping, same } }
+        Outcome { verdict: cx.verdict, rest, full, kept: Kept { skipping, same_message } }
     }
 
     /// Keeps what was not used, in a buffer no larger than it needs.
@@ -370,27 +370,29 @@ where
         fresh: &[u8],
         rest: Rest,
         kept: Kept,
-        desk: &mut Desk<'_, F, S>,
+        shared: &mut Shared<'_, F, S>,
     ) {
-        let pool = &mut *desk.pool;
+        let pool = &mut *shared.pool;
         match (self.input, held) {
             // The message that was begun before goes on, and so does its clock. (What was
             // used without being skipped was padding, and the message is another.)
-            (Some(input), Some(mut buffer)) if kept.same && (kept.skipping || rest.used == 0) => {
+            (Some(input), Some(mut buffer))
+                if kept.same_message && (kept.skipping || rest.used == 0) =>
+            {
                 buffer.consume(rest.used);
                 pool.restore(input, buffer);
             }
             (Some(input), Some(buffer)) => {
                 let left = &buffer.waiting()[rest.used..];
                 let begins = !left.is_empty() || kept.skipping;
-                self.input = begins.then(|| pool.keep(left, desk.tick));
+                self.input = begins.then(|| pool.keep(left, shared.tick));
                 pool.restore(input, buffer);
                 pool.release(input);
             }
             _ => {
                 let left = &fresh[rest.used..];
                 let begins = !left.is_empty() || kept.skipping;
-                self.input = begins.then(|| pool.keep(left, desk.tick));
+                self.input = begins.then(|| pool.keep(left, shared.tick));
             }
         }
         if let Some(input) = self.input {
@@ -401,43 +403,44 @@ where
     /// Calls the service for something else than a message.
     fn call<F, S>(
         &mut self,
-        desk: &mut Desk<'_, F, S>,
-        f: impl FnOnce(&mut S, &mut Context<'_>, &mut C) -> Result<(), EncodeError>,
+        shared: &mut Shared<'_, F, S>,
+        f: impl FnOnce(&mut S, &mut Context<'_>, &mut C) -> Served,
     ) where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        let queued = self.waiting(desk.pool);
-        let (mut cx, service, refused) = desk.context(queued);
+        let queued = self.waiting(shared.pool);
+        let (mut cx, service, refused) = shared.context(queued);
         let served = f(service, &mut cx, &mut self.session);
-        cx.settle(served, refused);
-        let (fate, full) = (cx.fate, cx.has_enough());
+        cx.note_refusal(served, refused);
+        let (verdict, full) = (cx.verdict, cx.has_enough());
         self.paused |= full;
-        if let Some(fate) = fate {
-            self.meet(fate, desk.pool);
+        if let Some(verdict) = verdict {
+            self.carry_out(verdict, shared.pool);
         }
-        self.queue_replies(desk);
+        self.queue_replies(shared);
     }
 
-    fn meet(&mut self, fate: Fate, pool: &mut Pool) {
-        match fate {
-            Fate::Close(reason) => self.close(reason, pool),
-            Fate::Abort(reason) => self.fail(reason, pool),
+    fn carry_out(&mut self, verdict: Verdict, pool: &mut Pool) {
+        match verdict {
+            Verdict::Close(reason) => self.close(reason, pool),
+            Verdict::Abort(reason) => self.fail(reason, pool),
         }
     }
 
     /// Replies must not overtake bytes that wait already.
-    fn queue_replies<F, S>(&mut self, desk: &mut Desk<'_, F, S>) {
+    fn queue_replies<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
         if matches!(self.life, Life::Closed(_)) {
-            desk.replies.clear();
+            shared.replies.clear();
         } else if let Some(output) = self.output {
-            desk.pool.extend(output, desk.replies);
-            desk.replies.clear();
+            shared.pool.extend(output, shared.replies);
+            shared.replies.clear();
         }
+        self.assert_invariant(shared.pool);
     }
 }
 
-impl<F: Framing, S: Service> Desk<'_, F, S> {
+impl<F: Framing, S: Service> Shared<'_, F, S> {
     /// What the service is called with, and where an error that it hands on goes.
     /// `queued` bytes wait for the connection already.
     fn context(&mut self, queued: usize) -> (Context<'_>, &mut S, &mut Option<EncodeError>) {
@@ -446,18 +449,18 @@ impl<F: Framing, S: Service> Desk<'_, F, S> {
             replies: self.replies,
             post: self.post,
             traffic: self.traffic,
-            scene: &self.scene,
+            info: &self.info,
             queued,
-            fate: None,
+            verdict: None,
         };
         (cx, self.service, &mut self.refused)
     }
 }
 
 /// What came of [`Conn::serve`].
-struct Served {
+struct Outcome {
     /// How the connection ends, if it does.
-    fate: Option<Fate>,
+    verdict: Option<Verdict>,
     rest: Rest,
     /// It stopped because enough output waits, here or for others.
     full: bool,
@@ -469,14 +472,14 @@ struct Kept {
     /// They belong to a message that is being skipped.
     skipping: bool,
     /// They belong to the message that the buffer was kept for before.
-    same: bool,
+    same_message: bool,
 }
 
 impl Context<'_> {
     /// Turns an error that the service handed on into the end of the connection.
-    fn settle(&mut self, served: Result<(), EncodeError>, refused: &mut Option<EncodeError>) {
+    fn note_refusal(&mut self, served: Served, refused: &mut Option<EncodeError>) {
         if let Err(error) = served {
-            self.fate.get_or_insert(Fate::Close(CloseReason::BadReply));
+            self.verdict.get_or_insert(Verdict::Close(CloseReason::BadReply));
             refused.get_or_insert(error);
         }
     }
@@ -520,6 +523,7 @@ impl<T, C> Conn<T, C> {
         if let Some(input) = self.input.take() {
             pool.release(input);
         }
+        self.assert_invariant(pool);
     }
 
     /// Ends the connection at once, as an error of its socket does. A reason given
@@ -529,6 +533,7 @@ impl<T, C> Conn<T, C> {
         for buffer in [self.input.take(), self.output.take()].into_iter().flatten() {
             pool.release(buffer);
         }
+        self.assert_invariant(pool);
     }
 
     /// The bytes to send next: those that wait, or else the replies of this turn.
@@ -544,8 +549,8 @@ impl<T, C> Conn<T, C> {
     pub fn sent(&mut self, count: usize, pool: &mut Pool, replies: &mut Vec<u8>, tick: Tick) {
         if matches!(self.life, Life::Closed(_)) {
             replies.clear();
-        } else if let Some(handle) = self.output {
-            let output = pool.get_mut(handle);
+        } else if let Some(id) = self.output {
+            let output = pool.get_mut(id);
             output.consume(count);
             output.tally += count;
             if output.tally >= WRITE_PROGRESS {
@@ -553,7 +558,7 @@ impl<T, C> Conn<T, C> {
                 output.since = tick;
             }
             if output.waiting().is_empty() {
-                pool.release(handle);
+                pool.release(id);
                 self.output = None;
             }
         } else {
@@ -619,7 +624,7 @@ impl<T, C> Conn<T, C> {
 
     /// The reason to close, if a clock has run out at `tick`.
     pub fn late(&self, tick: Tick, clocks: &Clocks, pool: &Pool) -> Option<CloseReason> {
-        let passed = |handle: Handle, limit: Duration| tick.since(pool.get(handle).since) > limit;
+        let passed = |id: BufferId, limit: Duration| tick.since(pool.get(id).since) > limit;
         if let (Life::Lingering(reason), Some(input)) = (self.life, self.input) {
             return passed(input, LINGER_TIME).then_some(reason);
         }
@@ -639,8 +644,218 @@ impl<T, C> Conn<T, C> {
         None
     }
 
+    fn assert_invariant(&self, pool: &Pool) {
+        let (input, output) = (self.input.is_some(), self.output.is_some());
+        debug_assert!(!output || self.waiting(pool) > 0, "an empty buffer is held");
+        match self.life {
+            Life::Lingering(_) => debug_assert!(input && !output, "no clock runs"),
+            Life::Closed(_) => debug_assert!(!input && !output, "a buffer leaks"),
+            Life::Flushing(_) => debug_assert!(!input, "nothing more will come"),
+            Life::Open | Life::Ending | Life::Draining(_) => {}
+        }
+    }
+
     /// Bytes that wait for room in the socket.
     fn waiting(&self, pool: &Pool) -> usize {
         self.output.map_or(0, |output| pool.get(output).waiting().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::proto::framing::Lines;
+    use crate::proto::service::{ConnId, PeerAddr, Served};
+
+    const LIMITS: OutputLimits = OutputLimits { high: 20, low: 10, max: 60 };
+
+    /// A connection and all it needs, in tests without a socket.
+    struct Rig {
+        conn: Conn<<Lines as Framing>::State, ()>,
+        pool: Pool,
+        replies: Vec<u8>,
+        post: Post,
+        traffic: Traffic,
+        now: Duration,
+        finished: bool,
+    }
+
+    /// Sends every line back; `leave` closes.
+    fn echo(cx: &mut Context<'_>, message: &[u8]) -> Served {
+        if message == b"leave" {
+            cx.close_after_flush();
+        }
+        cx.reply(message)
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let mut post = Post::new();
+            post.add_encoder(Rc::new(Lines::default()));
+            Self {
+                conn: Conn::new(),
+                pool: Pool::new(),
+                replies: Vec::new(),
+                post,
+                traffic: Traffic::default(),
+                now: Duration::ZERO,
+                finished: false,
+            }
+        }
+
+        fn with(
+            &mut self,
+            f: impl FnOnce(
+                &mut Conn<<Lines as Framing>::State, ()>,
+                &mut Shared<'_, Lines, fn(&mut Context<'_>, &[u8]) -> Served>,
+            ),
+        ) {
+            let peer = PeerAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+            let mut service = echo as fn(&mut Context<'_>, &[u8]) -> Served;
+            let mut shared = Shared {
+                framing: &Lines::default(),
+                service: &mut service,
+                pool: &mut self.pool,
+                replies: &mut self.replies,
+                post: &mut self.post,
+                traffic: &mut self.traffic,
+                info: CallInfo {
+                    id: ConnId::new(0, 0, 1),
+                    peer,
+                    now: self.now,
+                    connections: 1,
+                    output: LIMITS,
+                },
+                tick: Tick::at(self.now),
+                refused: None,
+            };
+            f(&mut self.conn, &mut shared);
+        }
+
+        fn received(&mut self, bytes: &[u8]) {
+            self.with(|conn, shared| conn.received(&mut bytes.to_vec(), shared));
+        }
+
+        fn peer_finished(&mut self) {
+            self.with(|conn, shared| conn.peer_finished(shared));
+        }
+
+        fn close(&mut self, reason: CloseReason) {
+            self.conn.close(reason, &mut self.pool);
+        }
+
+        /// The socket takes at most `room` bytes; paused decoding goes on.
+        fn send(&mut self, room: usize) -> Vec<u8> {
+            let bytes = self.conn.to_send(&self.pool, &self.replies);
+            let taken = bytes[..bytes.len().min(room)].to_vec();
+            let tick = Tick::at(self.now);
+            self.conn.sent(taken.len(), &mut self.pool, &mut self.replies, tick);
+            if !self.conn.wants_write() {
+                self.finished |= self.conn.flushed(&mut self.pool, tick);
+            }
+            self.with(|conn, shared| _ = conn.resume(shared));
+            taken
+        }
+
+        fn late_after(&mut self, seconds: u64) -> Option<CloseReason> {
+            self.now += Duration::from_secs(seconds);
+            let clocks = Clocks {
+                frame: Some(Duration::from_secs(30)),
+                write: Some(Duration::from_secs(30)),
+            };
+            self.conn.late(Tick::at(self.now), &clocks, &self.pool)
+        }
+    }
+
+    const ALL: usize = usize::MAX;
+    const EOF: CloseReason = CloseReason::PeerEof;
+    const APP: CloseReason = CloseReason::AppClose;
+
+    #[test]
+    fn a_life_goes_through_these_stages() {
+        type Steps = fn(&mut Rig);
+        #[rustfmt::skip]
+        let cases: &[(&str, Steps, Life)] = &[
+            ("a message",                     |rig| { rig.received(b"hi\n"); rig.send(ALL); },                      Life::Open),
+            ("FIN between messages",          |rig| rig.peer_finished(),                                            Life::Flushing(EOF)),
+            ("and nothing to send",           |rig| { rig.peer_finished(); rig.send(ALL); },                        Life::Closed(EOF)),
+            ("FIN inside a message",          |rig| { rig.received(b"h"); rig.peer_finished(); },                   Life::Flushing(CloseReason::Truncated)),
+            ("FIN before a reply has left",   |rig| { rig.received(b"hi\n"); rig.peer_finished(); rig.send(1); },   Life::Flushing(EOF)),
+            ("and when it has",               |rig| { rig.received(b"hi\n"); rig.peer_finished(); rig.send(1); rig.send(2); }, Life::Closed(EOF)),
+            ("the service closes",            |rig| rig.received(b"leave\nmore\n"),                                 Life::Draining(APP)),
+            ("and its reply leaves",          |rig| { rig.received(b"leave\n"); rig.send(ALL); },                   Life::Lingering(APP)),
+            ("and FIN comes",                 |rig| { rig.received(b"leave\n"); rig.send(ALL); rig.peer_finished(); }, Life::Closed(APP)),
+            ("FIN comes first",               |rig| { rig.received(b"leave\n"); rig.peer_finished(); },              Life::Flushing(APP)),
+            ("closed twice, the first counts", |rig| { rig.close(APP); rig.close(EOF); },                            Life::Draining(APP)),
+            ("closed while it lingers",       |rig| { rig.close(APP); rig.send(ALL); rig.close(EOF); },              Life::Lingering(APP)),
+            ("failed while it lingers",       |rig| { rig.close(APP); rig.send(ALL); rig.conn.fail(EOF, &mut rig.pool); }, Life::Closed(APP)),
+            ("FIN while paused",              |rig| { rig.received(&b"0123456789\n".repeat(9)); rig.send(0); },     Life::Open),
+        ];
+        for (name, steps, life) in cases {
+            let mut rig = Rig::new();
+            steps(&mut rig);
+            assert_eq!(rig.conn.life(), *life, "{name}");
+            assert_eq!(
+                rig.finished,
+                matches!(life, Life::Lingering(_)) || *life == Life::Closed(APP),
+                "{name}"
+            );
+            if let Life::Closed(_) = life {
+                assert_eq!(rig.pool.buffers(), 0, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn output_above_high_pauses_between_messages_and_all_of_it_comes_in_the_end() {
+        let mut rig = Rig::new();
+        let stream: Vec<u8> = (0..9).flat_map(|n| format!("message {n}\n").into_bytes()).collect();
+        rig.received(&stream);
+        assert_eq!((rig.traffic.messages_in, rig.conn.wants_read()), (3, false));
+        let mut sent = Vec::new();
+        while sent.len() < stream.len() {
+            let more = rig.send(7);
+            assert!(!more.is_empty(), "stuck after {sent:?}");
+            sent.extend(more);
+        }
+        assert_eq!(sent, stream);
+        assert!(rig.conn.is_idle() && rig.conn.wants_read());
+    }
+
+    #[test]
+    fn each_clock_runs_while_its_cause_lasts() {
+        let mut rig = Rig::new();
+        assert_eq!(rig.late_after(1000), None, "nothing is waited for");
+        rig.received(b"beg");
+        assert_eq!(rig.late_after(30), None);
+        assert_eq!(rig.late_after(1), Some(CloseReason::FrameDeadline));
+        rig.received(b"in\n");
+        rig.send(1);
+        assert_eq!(rig.late_after(30), None);
+        assert_eq!(rig.late_after(1), Some(CloseReason::WriteStall));
+        rig.send(ALL);
+        assert_eq!(rig.late_after(1000), None);
+        rig.close(APP);
+        rig.send(ALL);
+        assert_eq!(rig.late_after(1), None);
+        assert_eq!(rig.late_after(1), Some(APP), "it lingers no longer");
+    }
+
+    #[test]
+    fn bytes_of_others_keep_their_place_and_stop_at_the_limit() {
+        let mut rig = Rig::new();
+        rig.received(b"reply\n");
+        rig.send(2);
+        let queue = |rig: &mut Rig, bytes: &[u8]| {
+            rig.conn.queue(bytes, &LIMITS, &mut rig.pool, Tick::default())
+        };
+        assert!(queue(&mut rig, b"news\n"));
+        assert_eq!(rig.send(ALL), b"ply\nnews\n");
+        assert!(queue(&mut rig, &[b'x'; 60]));
+        assert!(!queue(&mut rig, b"y"));
+        assert_eq!(rig.conn.life(), Life::Closed(CloseReason::OutputCap));
+        assert!(!queue(&mut rig, b"z"), "nobody is there");
     }
 }

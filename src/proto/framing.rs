@@ -79,22 +79,14 @@ pub trait Framing: Encode {
     ) -> Result<Rest, FrameError> {
         let mut used = 0;
         loop {
-            let rest = &mut input[used..];
-            let (item, consumed) = match self.decode(state, rest, end)? {
-                Decoded::Message { message, consumed } => (Some(Ok(&rest[message])), consumed),
-                Decoded::Skip { consumed, error } => (error.map(Err), consumed),
-                Decoded::Incomplete { .. } if end && !rest.is_empty() => {
-                    return Err(FrameError::Truncated { received: rest.len() });
+            match next(self, state, &mut input[used..], end)? {
+                Next::Item { item, consumed } => {
+                    used += consumed;
+                    if item.is_some_and(|item| f(item).is_break()) {
+                        return Ok(Rest { used, need: 0 });
+                    }
                 }
-                Decoded::Incomplete { need } => return Ok(Rest { used, need }),
-            };
-            // A framing that consumes nothing would be asked the same for ever.
-            if consumed == 0 {
-                return Err(FrameError::NoProgress);
-            }
-            used += consumed;
-            if item.is_some_and(|item| f(item).is_break()) {
-                return Ok(Rest { used, need: 0 });
+                Next::Incomplete { need } => return Ok(Rest { used, need }),
             }
         }
     }
@@ -170,6 +162,37 @@ pub struct Rest {
     /// Bytes that the unfinished message will take in all, as announced; 0 if it does
     /// not say.
     pub need: usize,
+}
+
+/// One step of [`Framing::each`].
+enum Next<'a> {
+    /// Something ended: a message, an error that was skipped over, or padding.
+    Item { item: Option<Result<&'a [u8], FrameError>>, consumed: usize },
+    /// Nothing more does.
+    Incomplete { need: usize },
+}
+
+/// Decodes once, and holds the framing to its contract.
+#[inline]
+fn next<'a, F: Framing + ?Sized>(
+    framing: &F,
+    state: &mut F::State,
+    input: &'a mut [u8],
+    end: bool,
+) -> Result<Next<'a>, FrameError> {
+    let (item, consumed) = match framing.decode(state, input, end)? {
+        Decoded::Message { message, consumed } => (Some(Ok(&input[message])), consumed),
+        Decoded::Skip { consumed, error } => (error.map(Err), consumed),
+        Decoded::Incomplete { .. } if end && !input.is_empty() => {
+            return Err(FrameError::Truncated { received: input.len() });
+        }
+        Decoded::Incomplete { need } => return Ok(Next::Incomplete { need }),
+    };
+    // A framing that consumes nothing would be asked the same for ever.
+    match consumed {
+        0 => Err(FrameError::NoProgress),
+        _ => Ok(Next::Item { item, consumed }),
+    }
 }
 
 /// Why bytes from the peer are not messages.

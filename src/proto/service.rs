@@ -19,6 +19,9 @@ use super::conn::OutputLimits;
 use super::framing::{Encode, EncodeError, FrameError};
 use super::post::{Order, Post};
 
+/// What came of serving: the error, if there is one, that closes the connection.
+pub type Served = Result<(), EncodeError>;
+
 /// A server's behaviour: what to do with each message.
 ///
 /// A closure from context and message is a service:
@@ -42,11 +45,7 @@ pub trait Service {
     /// # Errors
     ///
     /// Closes the connection.
-    fn opened(
-        &mut self,
-        _cx: &mut Context<'_>,
-        _session: &mut Self::Session,
-    ) -> Result<(), EncodeError> {
+    fn opened(&mut self, _cx: &mut Context<'_>, _session: &mut Self::Session) -> Served {
         Ok(())
     }
 
@@ -60,7 +59,7 @@ pub trait Service {
         cx: &mut Context<'_>,
         session: &mut Self::Session,
         message: &[u8],
-    ) -> Result<(), EncodeError>;
+    ) -> Served;
 
     /// The peer's bytes are not a message. If that can be skipped, the connection
     /// goes on, else it closes after what is replied here. Default: nothing.
@@ -73,7 +72,7 @@ pub trait Service {
         _cx: &mut Context<'_>,
         _session: &mut Self::Session,
         _error: &FrameError,
-    ) -> Result<(), EncodeError> {
+    ) -> Served {
         Ok(())
     }
 
@@ -82,11 +81,7 @@ pub trait Service {
     /// # Errors
     ///
     /// Closes the connection.
-    fn timer(
-        &mut self,
-        _cx: &mut Context<'_>,
-        _session: &mut Self::Session,
-    ) -> Result<(), EncodeError> {
+    fn timer(&mut self, _cx: &mut Context<'_>, _session: &mut Self::Session) -> Served {
         Ok(())
     }
 
@@ -103,16 +98,11 @@ pub trait Service {
 
 impl<T> Service for T
 where
-    T: FnMut(&mut Context<'_>, &[u8]) -> Result<(), EncodeError>,
+    T: FnMut(&mut Context<'_>, &[u8]) -> Served,
 {
     type Session = ();
 
-    fn message(
-        &mut self,
-        cx: &mut Context<'_>,
-        (): &mut (),
-        message: &[u8],
-    ) -> Result<(), EncodeError> {
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
         self(cx, message)
     }
 }
@@ -123,15 +113,15 @@ pub struct Context<'a> {
     pub(super) replies: &'a mut Vec<u8>,
     pub(super) post: &'a mut Post,
     pub(super) traffic: &'a mut Traffic,
-    pub(super) scene: &'a Scene,
+    pub(super) info: &'a CallInfo,
     /// Bytes that waited for this connection before this call.
     pub(super) queued: usize,
-    pub(super) fate: Option<Fate>,
+    pub(super) verdict: Option<Verdict>,
 }
 
 /// Who and when: what stays the same during one connection's turn.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub struct CallInfo {
     /// The connection.
     pub id: ConnId,
     /// The other end.
@@ -146,7 +136,7 @@ pub struct Scene {
 
 /// How a connection's own service ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
+pub(super) enum Verdict {
     /// In order: what is queued is sent first.
     Close(CloseReason),
     /// At once: what is queued is lost.
@@ -165,10 +155,10 @@ impl Context<'_> {
     pub fn reply(&mut self, message: &[u8]) -> Result<(), EncodeError> {
         let before = self.replies.len();
         self.encoder.encode(message, self.replies)?;
-        let (queued, max) = (self.queued + self.replies.len(), self.scene.output.max);
+        let (queued, max) = (self.queued + self.replies.len(), self.info.output.max);
         if queued > max {
             self.replies.truncate(before);
-            self.fate.get_or_insert(Fate::Abort(CloseReason::OutputCap));
+            self.verdict.get_or_insert(Verdict::Abort(CloseReason::OutputCap));
             return Err(EncodeError::OutputFull { queued, max });
         }
         self.traffic.messages_out += 1;
@@ -211,20 +201,20 @@ impl Context<'_> {
     ///
     /// As [`send`](Self::send).
     pub fn broadcast(&mut self, to: Audience, message: &[u8]) -> Result<(), EncodeError> {
-        self.post.broadcast(self.scene.id, to, message)
+        self.post.broadcast(self.info.id, to, message)
     }
 
     /// Ends this connection after this message: what is queued is sent, what the
     /// peer sends from now on is thrown away, then the connection closes.
     pub fn close_after_flush(&mut self) {
-        self.fate.get_or_insert(Fate::Close(CloseReason::AppClose));
+        self.verdict.get_or_insert(Verdict::Close(CloseReason::AppClose));
     }
 
     /// Ends any connection, this one included. In order as
     /// [`close_after_flush`](Self::close_after_flush) does; messages sent to it
     /// before still arrive.
     pub fn close(&mut self, id: ConnId) {
-        if id == self.scene.id {
+        if id == self.info.id {
             self.close_after_flush();
         } else {
             self.post.order(Order::Close(id));
@@ -234,7 +224,7 @@ impl Context<'_> {
     /// Has [`Service::timer`] called for this connection in `after`; exact to a
     /// millisecond or two. One timer a connection: setting it again moves it.
     pub fn set_timer(&mut self, after: Duration) {
-        self.post.order(Order::Timer(self.scene.id, self.scene.now.saturating_add(after)));
+        self.post.order(Order::Timer(self.info.id, self.info.now.saturating_add(after)));
     }
 
     /// Ends the server in order, as [`Handle::shutdown`](crate::Handle::shutdown).
@@ -244,28 +234,28 @@ impl Context<'_> {
 
     /// The name of this connection.
     pub fn id(&self) -> ConnId {
-        self.scene.id
+        self.info.id
     }
 
     /// The address of the peer.
     pub fn peer(&self) -> PeerAddr {
-        self.scene.peer
+        self.info.peer
     }
 
     /// Time since the loop began, as it was when this turn began.
     pub fn now(&self) -> Duration {
-        self.scene.now
+        self.info.now
     }
 
     /// Connections open on this endpoint: this one is among them until it is closed.
     pub fn connections(&self) -> usize {
-        self.scene.connections
+        self.info.connections
     }
 
     /// Whether the next message should wait: too much output is queued for this
     /// connection, or by it for others.
     pub(super) fn has_enough(&self) -> bool {
-        self.queued + self.replies.len() > self.scene.output.high || self.post.is_heavy()
+        self.queued + self.replies.len() > self.info.output.high || self.post.is_heavy()
     }
 }
 

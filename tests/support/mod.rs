@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use oneloop::net::{Listening, Ready, Sys, Token, Watch};
+use oneloop::net::{ListenOptions, Ready, Sys, Token, Watch};
 use oneloop::{CloseReason, Counters, PeerAddr, Server};
 
 pub(crate) const ZERO: Duration = Duration::ZERO;
@@ -230,7 +230,7 @@ impl Sys for Script {
     fn listen(
         &mut self,
         addr: SocketAddr,
-        _: &Listening,
+        _: &ListenOptions,
         token: Token,
     ) -> io::Result<((), SocketAddr)> {
         self.world().listener = Some(token);

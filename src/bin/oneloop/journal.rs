@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log};
-use oneloop::{CloseReason, Context, EncodeError, FrameError, Service};
+use oneloop::{CloseReason, Context, FrameError, Served, Service};
 use simplelog::{ConfigBuilder, WriteLogger};
 use time::macros::format_description;
 
@@ -47,11 +47,7 @@ pub(crate) struct Logged<S> {
 impl<S: Service> Service for Logged<S> {
     type Session = S::Session;
 
-    fn opened(
-        &mut self,
-        cx: &mut Context<'_>,
-        session: &mut S::Session,
-    ) -> Result<(), EncodeError> {
+    fn opened(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
         if self.gates.info.opens(2) {
             log::info!("[NEW CONNECTION] {} connected.", cx.peer());
             log::info!("[ACTIVE CONNECTIONS] {}", cx.connections());
@@ -64,7 +60,7 @@ impl<S: Service> Service for Logged<S> {
         cx: &mut Context<'_>,
         session: &mut S::Session,
         message: &[u8],
-    ) -> Result<(), EncodeError> {
+    ) -> Served {
         log::log!(self.messages, "[{}] {}", cx.peer(), Shown(message));
         self.service.message(cx, session, message)
     }
@@ -74,14 +70,14 @@ impl<S: Service> Service for Logged<S> {
         cx: &mut Context<'_>,
         session: &mut S::Session,
         error: &FrameError,
-    ) -> Result<(), EncodeError> {
+    ) -> Served {
         if self.gates.warn.opens(1) {
             log::warn!("[BAD INPUT] {}: {error}", cx.peer());
         }
         self.service.bad_input(cx, session, error)
     }
 
-    fn timer(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Result<(), EncodeError> {
+    fn timer(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
         self.service.timer(cx, session)
     }
 

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 use memchr::memchr;
 
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Rest, check_len, spec,
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Next, Rest, check_len, next,
+    spec,
 };
 
 /// A message is a line without its end. Bytes are opaque; a lone CR is data.
@@ -219,14 +220,9 @@ impl Framing for Lines {
     ) -> Result<Rest, FrameError> {
         let mut used = 0;
         loop {
-            let rest = &mut input[used..];
-            let (item, consumed) = match self.decode(state, rest, end)? {
-                Decoded::Message { message, consumed } => (Some(Ok(&rest[message])), consumed),
-                Decoded::Skip { consumed, error } => (error.map(Err), consumed),
-                Decoded::Incomplete { .. } if end && !rest.is_empty() => {
-                    return Err(FrameError::Truncated { received: rest.len() });
-                }
-                Decoded::Incomplete { need } => return Ok(Rest { used, need }),
+            let (item, consumed) = match next(self, state, &mut input[used..], end)? {
+                Next::Item { item, consumed } => (item, consumed),
+                Next::Incomplete { need } => return Ok(Rest { used, need }),
             };
             used += consumed;
             if item.is_some_and(|item| f(item).is_break()) {

@@ -406,6 +406,102 @@ fn a_message_has_thirty_seconds_from_its_first_byte_however_it_trickles() {
 }
 
 #[test]
+fn a_late_peer_that_ignores_our_fin_is_gone_two_seconds_later() {
+    let limits = || Limits::default().idle_timeout(Some(secs(60)));
+    for (sends, reason) in [("", CloseReason::Idle), ("x", CloseReason::FrameDeadline)] {
+        let (mut server, script) = serve(Lines::default(), Echo, limits());
+        let socket = connect(&mut server, &script);
+        script.peer_sends(socket, sends);
+        pass(&mut server, &script, secs(70));
+        assert_eq!(closed_by(&server, reason), 1);
+        assert!(script.is_closed(socket), "{reason}: it lingers for ever");
+        assert_eq!((server.counters().lingering, server.deadline()), (0, None), "{reason}");
+    }
+}
+
+#[test]
+fn after_a_stop_and_sigcont_bytes_are_read_before_anyone_is_found_late() {
+    let limits = Limits::default().idle_timeout(Some(secs(2)));
+    let (mut server, script) = serve(Lines::default(), Echo, limits);
+    let sockets: Vec<usize> = (0..100).map(|_| connect(&mut server, &script)).collect();
+    script.world().now += secs(60);
+    sockets.iter().for_each(|&socket| script.peer_sends(socket, "here\n"));
+    // What SIGCONT makes of an epoll_wait.
+    script.world().wait_errors.extend([4]);
+    settle(&mut server);
+    let counters = server.counters();
+    assert_eq!((counters.open, counters.traffic.messages_in), (100, 100));
+}
+
+#[test]
+fn a_stop_between_the_wait_and_the_clock_makes_nobody_late() {
+    let limits = Limits::default().idle_timeout(Some(secs(2)));
+    let (mut server, script) = serve(Lines::default(), Echo, limits);
+    let sockets: Vec<usize> = (0..100).map(|_| connect(&mut server, &script)).collect();
+    for round in 0..5 {
+        // A wait brings half of what comes; the other half comes while we are stopped.
+        let (now, later) = sockets.split_at(50);
+        let came = later.iter().map(|&socket| (socket, b"late?\n".to_vec())).collect();
+        now.iter().for_each(|&socket| script.peer_sends(socket, "here\n"));
+        script.world().stop_after_wait = Some((secs(60), came));
+        settle(&mut server);
+        assert_eq!(server.counters().open, 100, "round {round}");
+    }
+}
+
+#[test]
+fn a_fast_speaker_waits_for_listeners_that_read_and_not_for_one_that_does_not() {
+    let (mut server, script) = lines(Broadcast);
+    let [speaker, reader, mute] = [(); 3].map(|()| connect(&mut server, &script));
+    script.set_room(mute, 0);
+    // The reader takes 64 KiB each time the loop sleeps.
+    script.set_room(reader, 1 << 16);
+    let line = [b"x".repeat(99).as_slice(), b"\n"].concat();
+    let (all, mut heard) = (line.repeat(20_000), 0);
+    script.peer_sends(speaker, &all);
+    for _ in 0..1000 {
+        let _ = server.turn(Some(ZERO)).expect("a turn");
+        script.world().now += Duration::from_millis(1);
+        if server.deadline() != Some(ZERO) {
+            heard += script.sent(reader).len();
+            script.set_room(reader, 0);
+            script.peer_takes(reader, 1 << 16);
+        }
+    }
+    settle(&mut server);
+    heard += script.sent(reader).len();
+    assert_eq!((heard, closed_by(&server, CloseReason::OutputCap)), (all.len(), 1));
+    assert!(script.is_closed(mute));
+    // It was held up for moments, not for the mute's write clock.
+    assert!(script.world().now < secs(2), "{:?}", script.world().now);
+}
+
+#[test]
+fn a_greeting_that_fills_the_output_pauses_nobody_once_it_has_left() {
+    struct Verbose;
+    impl Service for Verbose {
+        type Session = ();
+        fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Result<(), EncodeError> {
+            (0..20).try_for_each(|_| cx.reply(&[b'x'; 5000]))
+        }
+        fn message(
+            &mut self,
+            _: &mut Context<'_>,
+            (): &mut (),
+            _: &[u8],
+        ) -> Result<(), EncodeError> {
+            Ok(())
+        }
+    }
+    let limits = Limits::default().idle_timeout(Some(secs(5)));
+    let (mut server, script) = serve(Lines::default(), Verbose, limits);
+    let socket = connect(&mut server, &script);
+    assert_eq!(script.sent(socket).len(), 20 * 5001);
+    pass(&mut server, &script, secs(10));
+    assert_eq!(closed_by(&server, CloseReason::Idle), 1, "its idle clock runs");
+}
+
+#[test]
 fn the_clock_goes_on_while_an_oversize_line_is_skipped() {
     let (mut server, script) = serve(Lines::default().max(8), Echo, Limits::default());
     let socket = connect(&mut server, &script);
@@ -599,7 +695,7 @@ fn a_mute_listener_is_closed_at_its_cap_and_the_others_hear_everything() {
     let line = [b"x".repeat(999).as_slice(), b"\n"].concat();
     for _ in 0..300 {
         script.peer_sends(talker, &line);
-        settle(&mut server);
+        pass(&mut server, &script, Duration::from_millis(20));
         assert!(server.buffered_bytes() <= 256 << 10, "{}", server.buffered_bytes());
     }
     assert_eq!(script.sent(good).len(), 300_000);

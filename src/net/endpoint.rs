@@ -22,13 +22,14 @@ use slab::Slab;
 use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
-use super::server::{Counters, Workspace};
+use super::server::{Counters, HOLD, Workspace};
 use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use super::throttle::Throttle;
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
+use crate::proto::tick::Tick;
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -64,14 +65,14 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// Closes `id` in order, with the reason of the service.
     fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
 
-    /// Queues a message for `id`, to be sent when it is next served.
-    fn deliver(&mut self, work: &mut Workspace, id: ConnId, bytes: &[u8]);
+    /// Queues a letter for `id`, to be sent when it is next served.
+    fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]);
 
     /// Sends messages for all connections to each.
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]);
 
-    /// Ends whoever is late; at most `budget` of them.
-    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, budget: &mut usize);
+    /// Ends whoever is late at that time; at most `budget` of them.
+    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, at: Tick, budget: &mut usize);
 
     /// How often it wants to be swept.
     fn sweep_every(&self) -> Duration;
@@ -159,7 +160,9 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             tick: work.tick,
             refused: None,
         };
+        let posted = shared.post.size();
         let mut again = act(peer, sys, &mut work.read, &mut shared);
+        let spoke = shared.post.size() > posted;
         if work.stopping && !again && peer.conn.is_idle() {
             peer.conn.close(CloseReason::Shutdown, shared.pool);
             peer.flush(sys, &mut shared);
@@ -184,6 +187,12 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             let peer = self.peers.remove(key);
             sys.close(peer.stream);
             work.freed = true;
+        } else if spoke && work.congested && !peer.queued {
+            peer.queued = true;
+            if work.held.is_empty() {
+                work.held_until = work.now + HOLD;
+            }
+            work.held.push(self_entry(id));
         } else if again && !peer.queued {
             peer.queued = true;
             work.queue.push_back(self_entry(id));
@@ -245,7 +254,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.visit(sys, work, key, |peer, sys, _, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
-            false
+            peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
     }
 
@@ -379,20 +388,23 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         });
     }
 
-    fn deliver(&mut self, work: &mut Workspace, id: ConnId, bytes: &[u8]) {
+    fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]) {
         let Some(key) = self.find(id) else {
-            self.counters.gone += 1;
+            self.counters.gone += letter.messages;
             return;
         };
+        let bytes = &bytes[letter.range.clone()];
         let peer = &mut self.peers[key];
         let ended = peer.conn.life().reason().is_some();
+        let messages = letter.messages;
         if peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick) {
-            self.counters.traffic.messages_out += 1;
+            self.counters.traffic.messages_out += messages;
         } else if ended {
-            self.counters.gone += 1;
+            self.counters.gone += messages;
         } else {
-            self.counters.full += 1;
+            self.counters.full += messages;
         }
+        work.congested |= peer.conn.is_behind(&self.output, &work.pool);
         if !peer.queued {
             peer.queued = true;
             work.outgoing.push(self_entry(id));
@@ -422,9 +434,10 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                     run.start = letter.range.start;
                 }
                 run.end = letter.range.end;
-                count += 1;
+                count += letter.messages;
             }
             push(&mut run);
+            work.congested |= peer.conn.is_behind(&self.output, &work.pool);
             if taken {
                 self.counters.traffic.messages_out += count;
             } else {
@@ -439,12 +452,12 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         }
     }
 
-    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, budget: &mut usize) {
+    fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, at: Tick, budget: &mut usize) {
         for key in self.keys() {
             let Some(peer) = self.peers.get(key) else { continue };
-            let late = peer.conn.late(work.tick, &self.clocks, &work.pool).or_else(|| {
+            let late = peer.conn.late(at, &self.clocks, &work.pool).or_else(|| {
                 let limit = self.limits.idle_timeout?;
-                let silent = work.tick.since(peer.last_read) > limit;
+                let silent = at.since(peer.last_read) > limit;
                 (silent && peer.conn.is_listening()).then_some(CloseReason::Idle)
             });
             let Some(reason) = late else {
@@ -458,9 +471,11 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             *budget -= 1;
             self.visit(sys, work, key, |peer, sys, _, shared| {
+                let ending = peer.conn.life().reason().is_some();
                 match reason {
-                    // It may still read what we have to say.
-                    CloseReason::FrameDeadline | CloseReason::Idle => {
+                    // It may still read what we have to say. But only once: who is ending
+                    // for this reason already, and is late again, has had its time.
+                    CloseReason::FrameDeadline | CloseReason::Idle if !ending => {
                         peer.conn.close(reason, shared.pool);
                     }
                     _ => peer.conn.fail(reason, shared.pool),

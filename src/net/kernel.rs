@@ -21,6 +21,10 @@ const BATCH: usize = 1024;
 /// been cast to negative ones, which is "for ever".
 const MAX_SLEEP: Duration = Duration::from_secs(60);
 
+/// The longest TCP_USER_TIMEOUT that Linux takes.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_GIVE_UP: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// [`Sys`] on Linux, BSD and macOS.
 pub struct Mio {
     poll: Poll,
@@ -97,9 +101,10 @@ impl Sys for Mio {
             report(Ready {
                 token: Token(event.token().0 as u64),
                 // A bare error (RST) is found by reading.
-                readable: event.is_readable() || event.is_error(),
+                readable: event.is_readable() || event.is_error() || event.is_priority(),
                 writable: event.is_writable(),
-                read_closed: event.is_read_closed() || event.is_error(),
+                // A read stops short at an urgent byte, too, with more behind it.
+                read_closed: event.is_read_closed() || event.is_error() || event.is_priority(),
             });
         }
         Ok(count == BATCH)
@@ -141,7 +146,7 @@ impl Sys for Mio {
             inherit.set_send_buffer_size(bytes)?;
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        inherit.set_tcp_user_timeout(options.give_up)?;
+        inherit.set_tcp_user_timeout(options.give_up.map(|time| time.min(MAX_GIVE_UP)))?;
 
         socket.bind(&addr.into())?;
         socket.listen(options.backlog)?;
@@ -170,10 +175,8 @@ impl Sys for Mio {
     fn watch(&mut self, stream: &mut TcpStream, token: Token, watch: Watch) -> io::Result<()> {
         let (registry, token) = (self.poll.registry(), mio_token(token));
         match watch {
-            Watch::Read => registry.register(stream, token, Interest::READABLE),
-            Watch::ReadWrite => {
-                registry.reregister(stream, token, Interest::READABLE | Interest::WRITABLE)
-            }
+            Watch::Read => registry.register(stream, token, readable()),
+            Watch::ReadWrite => registry.reregister(stream, token, readable() | Interest::WRITABLE),
         }
     }
 
@@ -200,6 +203,14 @@ impl Sys for Mio {
         // crate never clones one.
         drop(stream);
     }
+}
+
+/// Input, and where the kernel tells of them, urgent bytes (TCP's out-of-band data).
+fn readable() -> Interest {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    return Interest::READABLE | Interest::PRIORITY;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    Interest::READABLE
 }
 
 fn mio_token(token: Token) -> mio::Token {

@@ -36,7 +36,7 @@ pub(crate) struct Peer<R, T, C> {
     pub(crate) last_read: Tick,
     /// There may be something to read.
     pub(crate) readable: bool,
-    /// The peer has finished sending, says the kernel.
+    /// A short read says nothing: see [`Ready::read_closed`](super::Ready::read_closed).
     pub(crate) read_closed: bool,
     /// The socket took less than it was given; writable will be told.
     pub(crate) blocked: bool,

@@ -43,6 +43,10 @@ const MAX_KEPT_REPLIES: usize = 256 << 10;
 const EXPIRIES_PER_TURN: usize = 1000;
 /// Deliveries in one turn: letters can lead to more letters, when a connection ends.
 const DELIVERIES_PER_TURN: usize = 4;
+/// How long a connection waits that speaks to others faster than they listen. Long
+/// enough for a listener to catch up; short enough for one that never will, and is
+/// closed at its limit soon, to hold nobody up.
+pub(crate) const HOLD: Duration = Duration::from_millis(10);
 /// Full batches of events in a row that put off a sweep: 65,536 events.
 const MAX_PUT_OFF: u32 = 64;
 
@@ -87,6 +91,8 @@ pub struct Server<Y: Sys = Mio> {
     /// Someone may be waiting to be accepted.
     callers: bool,
     sweep_at: Option<Duration>,
+    /// When the last wait began, if a sweep was to come.
+    waited_from: Duration,
     sweep_every: Duration,
     sweeps_put_off: u32,
 }
@@ -102,6 +108,11 @@ pub(crate) struct Workspace {
     pub(crate) timers: Timers,
     /// Connections that may have something to do, in the order of their turns.
     pub(crate) queue: VecDeque<Ready>,
+    /// Connections that spoke to others faster than those listen, and have to wait.
+    pub(crate) held: Vec<Ready>,
+    pub(crate) held_until: Duration,
+    /// The last delivery left a connection with more than should wait for it.
+    pub(crate) congested: bool,
     /// Connections that were sent something by others in this turn.
     pub(crate) outgoing: Vec<Ready>,
     pub(crate) now: Duration,
@@ -280,6 +291,9 @@ impl<Y: Sys> Server<Y> {
                 post: Post::new(),
                 timers: Timers::default(),
                 queue: VecDeque::new(),
+                held: Vec::new(),
+                held_until: now,
+                congested: false,
                 outgoing: Vec::new(),
                 now,
                 tick: Tick::at(now),
@@ -292,6 +306,7 @@ impl<Y: Sys> Server<Y> {
             more_events: false,
             callers: false,
             sweep_at: None,
+            waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
         }
@@ -419,6 +434,9 @@ impl<Y: Sys> Server<Y> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         let host = self.sleep(timeout)?;
 
+        if self.work.held_until <= self.work.now {
+            self.work.queue.extend(self.work.held.drain(..));
+        }
         // Whoever queues up again while being served waits for the next turn.
         for _ in 0..self.work.queue.len() {
             let Some(ready) = self.work.queue.pop_front() else { break };
@@ -475,7 +493,8 @@ impl<Y: Sys> Server<Y> {
             true => self.endpoints.iter().filter_map(|endpoint| endpoint.accept_at()).min(),
             false => None,
         };
-        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept];
+        let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
+        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held];
         let first = clocks.into_iter().flatten().min()?;
         Some(first.saturating_sub(self.sys.now()))
     }
@@ -484,6 +503,9 @@ impl<Y: Sys> Server<Y> {
     /// is ready.
     fn sleep(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let timeout = [timeout, self.deadline()].into_iter().flatten().min();
+        if self.sweep_at.is_some() {
+            self.waited_from = self.sys.now();
+        }
         let (mut host, mut woken) = (false, false);
         let waited = self.sys.wait(timeout, |ready| match ready.token.source() {
             Source::Waker => woken = true,
@@ -498,7 +520,9 @@ impl<Y: Sys> Server<Y> {
         });
         self.more_events = match waited {
             Ok(more) => more,
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.more_events,
+            // A signal, SIGCONT among them, says nothing of what waits in the kernel:
+            // that is looked at before anyone is found late.
+            Err(error) if error.kind() == ErrorKind::Interrupted => true,
             Err(error) => return Err(error),
         };
         self.note_time();
@@ -594,6 +618,7 @@ impl<Y: Sys> Server<Y> {
     /// through its connections once.
     fn deliver(&mut self) {
         let (letters, bytes) = self.work.post.take_letters();
+        self.work.congested = false;
         for run in letters.chunk_by(same_broadcast) {
             let (endpoint, to) = match run[0].to {
                 Address::One(id) => (id.endpoint(), Some(id)),
@@ -601,7 +626,7 @@ impl<Y: Sys> Server<Y> {
             };
             let Some(endpoint) = self.endpoints.get_mut(usize::from(endpoint)) else { continue };
             match to {
-                Some(id) => endpoint.deliver(&mut self.work, id, &bytes[run[0].range.clone()]),
+                Some(id) => endpoint.deliver(&mut self.work, id, &run[0], &bytes),
                 None => endpoint.deliver_all(&mut self.sys, &mut self.work, run, &bytes),
             }
         }
@@ -621,9 +646,11 @@ impl<Y: Sys> Server<Y> {
         {
             self.shutdown_now();
         }
-        if self.sweep_at.is_some_and(|at| at <= now) {
-            // After a gap (we were stopped, or a service was slow) bytes may wait in
-            // the kernel that prove a peer not late: they are read first.
+        // The process may have been stopped at any point, for any time, while bytes came
+        // that prove a peer not late. So lateness is judged by the time before the last
+        // wait, which has brought all that had come by then.
+        let asked = self.waited_from;
+        if self.sweep_at.is_some_and(|at| at <= asked) {
             if self.more_events && self.sweeps_put_off < MAX_PUT_OFF {
                 self.sweeps_put_off += 1;
                 return;
@@ -631,9 +658,9 @@ impl<Y: Sys> Server<Y> {
             self.sweeps_put_off = 0;
             let mut budget = EXPIRIES_PER_TURN;
             for endpoint in &mut self.endpoints {
-                endpoint.sweep(&mut self.sys, &mut self.work, &mut budget);
+                endpoint.sweep(&mut self.sys, &mut self.work, Tick::at(asked), &mut budget);
             }
-            self.sweep_at = (budget == 0).then_some(now);
+            self.sweep_at = (budget == 0).then_some(asked);
             self.carry_out_orders();
         }
         // With no clock running, the process sleeps until someone calls.

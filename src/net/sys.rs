@@ -78,7 +78,7 @@ pub trait Sys {
     fn watch(&mut self, stream: &mut Self::Stream, token: Token, watch: Watch) -> io::Result<()>;
 
     /// Reads what has come. Fewer bytes than asked for mean that the socket is
-    /// empty, but for an end of stream that was reported with them.
+    /// empty, unless `read_closed` was reported.
     ///
     /// # Errors
     ///
@@ -113,8 +113,8 @@ pub struct Ready {
     pub readable: bool,
     /// There may be room to write.
     pub writable: bool,
-    /// The peer has finished sending, or the connection is gone. Behind a short
-    /// read there is then more to find.
+    /// The peer has finished sending, the connection is gone, or an urgent byte has
+    /// come. Behind a short read there is then more to find.
     pub read_closed: bool,
 }
 

@@ -205,6 +205,7 @@ where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
+        let sent = shared.traffic.messages_out;
         if let Some(reason) = self.life.reason() {
             self.call(shared, |service, cx, session| {
                 service.closed(cx, session, reason);
@@ -213,6 +214,7 @@ where
         }
         // There is nobody left to reply to.
         shared.replies.clear();
+        shared.traffic.messages_out = sent;
     }
 
     /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
@@ -599,6 +601,11 @@ impl<T, C> Conn<T, C> {
     /// Whether it paused and may go on: see [`resume`](Self::resume).
     pub fn wants_resume(&self, limits: &OutputLimits, pool: &Pool) -> bool {
         self.paused && self.waiting(pool) <= limits.low
+    }
+
+    /// Whether more waits for it than should.
+    pub fn is_behind(&self, limits: &OutputLimits, pool: &Pool) -> bool {
+        self.waiting(pool) > limits.high
     }
 
     /// Whether bytes wait for room in the socket.

@@ -33,8 +33,9 @@ pub struct Post {
 /// At the limit, `send` and `broadcast` fail with [`EncodeError::OutputFull`].
 const MAX_SIZE: usize = 16 << 20;
 /// From here on, in bytes, letters are delivered before anyone else is served, and
-/// before the next message of the same peer is.
-const HEAVY: usize = 1 << 18;
+/// before the next message of the same peer is. Well below what may wait for a
+/// connection: one that reads must not pass its limit because another speaks fast.
+const HEAVY: usize = 32 << 10;
 /// Memory of letters that is kept for the next turn, in bytes.
 const MAX_KEPT: usize = 1 << 20;
 
@@ -44,6 +45,9 @@ pub(crate) struct Letter {
     pub(crate) to: Address,
     /// Where in [`Post::bytes`] it lies, framed.
     pub(crate) range: Range<usize>,
+    /// How many messages it holds: those sent one after the other to the same are one
+    /// letter, so that delivering them costs each recipient one look.
+    pub(crate) messages: u64,
 }
 
 /// Who gets a letter.
@@ -127,19 +131,35 @@ impl Post {
         encoder.encode(message, &mut self.bytes)?;
         let range = start..self.bytes.len();
         for to in to {
-            self.letters.push(Letter { to, range: range.clone() });
+            match self.letters.last_mut() {
+                Some(last) if last.to == to && last.range.end == start => {
+                    last.range.end = range.end;
+                    last.messages += 1;
+                }
+                _ => self.letters.push(Letter { to, range: range.clone(), messages: 1 }),
+            }
             let queued = self.size();
-            if queued > MAX_SIZE {
-                self.bytes.truncate(start);
-                self.letters.truncate(letters);
+            // One message alone has the limit of its framing.
+            if queued > MAX_SIZE && start > 0 {
+                self.take_back(start, letters);
                 return Err(EncodeError::OutputFull { queued, max: MAX_SIZE });
             }
         }
         Ok(())
     }
 
+    /// Forgets what was written from `start` on, and all but the first `letters`.
+    fn take_back(&mut self, start: usize, letters: usize) {
+        self.bytes.truncate(start);
+        self.letters.truncate(letters);
+        if let Some(last) = self.letters.last_mut().filter(|last| last.range.end > start) {
+            last.range.end = start;
+            last.messages -= 1;
+        }
+    }
+
     /// Memory that the letters so far take, in bytes.
-    fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.bytes.len() + self.letters.len() * size_of::<Letter>()
     }
 

@@ -20,9 +20,11 @@ impl Tick {
         Self((now.as_millis() / Self::LENGTH.as_millis()) as u32)
     }
 
-    /// Time from `earlier` to this tick, exact to one tick.
+    /// Time from `earlier` to this tick, exact to one tick; zero if it is later.
     pub fn since(self, earlier: Tick) -> Duration {
-        Self::LENGTH * self.0.wrapping_sub(earlier.0)
+        // Across the wrap, the shorter way round tells which of the two is later.
+        let passed = self.0.wrapping_sub(earlier.0).cast_signed();
+        Self::LENGTH * passed.max(0).cast_unsigned()
     }
 }
 
@@ -35,6 +37,7 @@ mod tests {
         let before = Tick(u32::MAX - 4);
         let after = Tick(5);
         assert_eq!(after.since(before), Duration::from_secs(1));
+        assert_eq!(before.since(after), Duration::ZERO);
         assert_eq!(
             Tick::at(Duration::from_millis(1999)).since(Tick(0)),
             Duration::from_millis(1900)

@@ -15,6 +15,9 @@ use oneloop::{CloseReason, Counters, PeerAddr, Server};
 
 pub(crate) const ZERO: Duration = Duration::ZERO;
 
+/// What came, by socket.
+pub(crate) type Came = Vec<(usize, Vec<u8>)>;
+
 /// What comes out of a socket's receive queue.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -63,6 +66,9 @@ pub(crate) struct World {
     pub(crate) write_errors: VecDeque<i32>,
     /// Events that one wait can tell.
     pub(crate) batch: usize,
+    /// The process is stopped for that long right after the next wait, while these
+    /// bytes come.
+    pub(crate) stop_after_wait: Option<(Duration, Came)>,
     /// The loop went to sleep though nothing would ever wake it.
     pub(crate) asleep: bool,
 }
@@ -214,6 +220,13 @@ impl Sys for Script {
             world.events.pop_front();
         }
         let full = merged.len() == world.batch;
+        if let Some((time, came)) = world.stop_after_wait.take() {
+            world.now += time;
+            for (socket, bytes) in came {
+                world.sockets[socket].inbound.push_back(Step::Data(bytes));
+                world.tell_readable(socket);
+            }
+        }
         drop(world);
         merged.into_iter().for_each(&mut report);
         Ok(full)

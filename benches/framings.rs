@@ -220,7 +220,10 @@ fn contenders(size: usize) -> Vec<(&'static str, Box<dyn Contender>)> {
     ];
     for &word in AnyFraming::WORDS {
         let max = (word == "raw").then_some(size);
-        let framing = AnyFraming::from_spec(word, max).expect("a word alone is a SPEC");
+        // What a word leaves open: a delimiter, the size of a message, a width.
+        let spec = word.replace("BYTES", "~~").replace("fixed:N", &format!("fixed:{size}"));
+        let spec = spec.replace('N', "8");
+        let framing = AnyFraming::from_spec(&spec, max).expect("a word, filled in, is a SPEC");
         all.push((word, Box::new(Framed(framing))));
     }
     all

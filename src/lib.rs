@@ -17,8 +17,8 @@
 //! # }
 //! ```
 //!
-//! - A [`Framing`] says where messages end. Built in: [`Lines`], [`LengthField`],
-//!   [`Raw`]; [`AnyFraming`] is any of them, chosen by a word at run time; [`Pair`]
+//! - A [`Framing`] says where messages end. Built in: [`Lines`],
+//!   [`Delimited`], [`Fixed`], [`LengthField`], [`Varint`], [`Decimal`], [`Raw`]; [`AnyFraming`] is any of them, chosen by a word at run time; [`Pair`]
 //!   has one for each direction. Messages never depend on how the network cut the
 //!   bytes.
 //! - A [`Service`] says what to do with messages. A closure is one; some are ready in
@@ -47,8 +47,9 @@ pub use net::{
     Bound, Counters, EndpointId, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull,
 };
 pub use proto::framing::{
-    AnyFraming, ConfigError, Decoded, Encode, EncodeError, Endian, FrameError, Framing,
-    LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest, SpecProblem, parse_size,
+    AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
+    FrameError, Framing, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest, SpecProblem,
+    Varint, parse_size,
 };
 pub use proto::service::{
     Audience, CloseReason, ConnId, Context, PeerAddr, Served, Service, Traffic,

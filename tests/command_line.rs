@@ -111,7 +111,7 @@ fn refused(output: &Output) -> (Option<i32>, String) {
 fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right() {
     #[rustfmt::skip]
     let cases: &[(&[&str], &[&str])] = &[
-        (&["--framing", "lnes"],              &["lnes", "no framing", "lines, u8, u16be"]),
+        (&["--framing", "lnes"],              &["lnes", "no framing", "lines, lines:lf"]),
         (&["-f", "u32be,mxa=5"],              &["mxa", "column 7", "adjust, max, offset, strip"]),
         (&["-f", "u16be,max=1m"],             &["u16be", "1048576", "65535"]),
         (&["-f", "u16be", "--max-message", "1m"], &["--framing u16be", "1048576", "65535"]),
@@ -334,4 +334,25 @@ fn the_readme_has_every_limit_with_its_default() {
         seen += 1;
     }
     assert_eq!(seen, 12, "{flat}");
+}
+
+/// What the README shows of each framing is what it writes.
+#[test]
+fn the_readme_has_every_word_with_what_it_writes() {
+    use oneloop::{AnyFraming, Encode};
+
+    let readme = include_str!("../README.md");
+    for word in AnyFraming::WORDS {
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `{word}` |")));
+        let row = row.unwrap_or_else(|| panic!("{word} is not in the table of framings"));
+        let spec = word.replace("BYTES", r"\x3b\n").replace("fixed:N", "fixed:5").replace('N', "8");
+        let framing: AnyFraming = spec.parse().expect("a word, filled in");
+        let mut wire = Vec::new();
+        framing.encode(b"hello", &mut wire).expect("a short message");
+        let hex: String = wire.iter().map(|byte| format!("{byte:02x}")).collect();
+        let shown: String = row.rsplit('`').nth(1).expect("a sample").split(' ').collect();
+        assert_eq!(shown, hex, "{word}");
+    }
+    let rows = readme.lines().filter(|line| line.contains("68656c6c6f")).count();
+    assert_eq!(rows, AnyFraming::WORDS.len());
 }

@@ -17,18 +17,26 @@ use std::ops::{ControlFlow, Range};
 
 mod any;
 pub mod check;
+mod decimal;
+mod delimited;
+mod fixed;
 mod length;
 mod lines;
 mod pair;
 mod raw;
 mod spec;
+mod varint;
 
 pub use any::AnyFraming;
+pub use decimal::Decimal;
+pub use delimited::Delimited;
+pub use fixed::Fixed;
 pub use length::{Endian, LengthField};
 pub use lines::{LineEnd, Lines};
 pub use pair::Pair;
 pub use raw::Raw;
 pub use spec::{ConfigError, MAX_MESSAGE, SpecProblem, parse_size};
+pub use varint::Varint;
 
 /// How one connection's bytes are cut into messages.
 ///
@@ -164,6 +172,41 @@ pub struct Rest {
     pub need: usize,
 }
 
+/// What a framing remembers that searches for the end of its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    phase: Phase,
+    /// Bytes, as the phase says.
+    count: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// So many bytes of a message are known not to hold its end: each byte is looked
+    /// at once.
+    #[default]
+    Searching,
+    /// A message was too long, has been reported, and so many bytes of it are gone.
+    Skipping,
+    /// So many bytes since the last message belong to none.
+    Between,
+}
+
+impl Scan {
+    fn new(phase: Phase, count: usize) -> Self {
+        Self { phase, count: u32::try_from(count).unwrap_or(u32::MAX) }
+    }
+
+    /// The count, if it is of this phase.
+    fn count_of(self, phase: Phase) -> usize {
+        if self.phase == phase { self.count as usize } else { 0 }
+    }
+
+    fn is_skipping(self) -> bool {
+        self.phase == Phase::Skipping
+    }
+}
+
 /// One step of [`Framing::each`].
 enum Next<'a> {
     /// Something ended: a message, an error that was skipped over, or padding.
@@ -223,6 +266,22 @@ pub enum FrameError {
         /// Bytes of the line before the LF.
         at: u64,
     },
+    /// A byte that cannot stand where it stands.
+    BadByte {
+        /// Where, in bytes from the beginning of the message with its frame.
+        at: usize,
+        /// The byte.
+        byte: u8,
+        /// What could.
+        expected: &'static str,
+    },
+    /// More bytes between two messages than a message may have.
+    Between {
+        /// The limit, in bytes.
+        max: usize,
+        /// The byte that would begin a message.
+        start: u8,
+    },
     /// The peer finished sending in the middle of a message.
     Truncated {
         /// Bytes of it that did arrive, frame included.
@@ -252,6 +311,12 @@ impl fmt::Display for FrameError {
             }
             Self::BareLf { at } => {
                 write!(f, "LF without CR after {at} bytes of a line that must end in CRLF")
+            }
+            Self::BadByte { at, byte, expected } => {
+                write!(f, "byte {at} is 0x{byte:02x} where there should be {expected}")
+            }
+            Self::Between { max, start } => {
+                write!(f, "more than {max} bytes without the 0x{start:02x} that begins a message")
             }
             Self::Truncated { received } => {
                 write!(f, "stream ended {received} bytes into a message")

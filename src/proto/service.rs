@@ -448,6 +448,8 @@ impl From<&FrameError> for CloseReason {
             FrameError::Truncated { .. } => Self::Truncated,
             FrameError::BadLength { .. }
             | FrameError::BareLf { .. }
+            | FrameError::BadByte { .. }
+            | FrameError::Between { .. }
             | FrameError::Invalid { .. }
             | FrameError::NoProgress => Self::BadFrame,
         }

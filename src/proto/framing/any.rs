@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::spec::{ConfigError, Spec, SpecProblem};
 use super::{
-    Decoded, Encode, EncodeError, Endian, FrameError, Framing, LengthField, LineEnd, Lines, Raw,
-    Rest, lines,
+    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing,
+    LengthField, LineEnd, Lines, Raw, Rest, Scan, Varint,
 };
 
 /// Any built-in framing, chosen at run time by a SPEC.
@@ -23,22 +23,53 @@ use super::{
 ///
 /// The words are in [`WORDS`](Self::WORDS). Options follow, each with a comma
 /// before it: `max=SIZE` on all; `eof=message` on lines; `offset=N`, `adjust=N`,
-/// `strip=N` on lengths.
+/// `strip=N` on binary lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AnyFraming {
     /// `lines`, `lines:lf`, `lines:crlf`
     Lines(Lines),
+    /// `delim:BYTES`, `nul`, `stx-etx`, `mllp`
+    Delimited(Delimited),
+    /// `fixed:N`
+    Fixed(Fixed),
     /// `u8` to `u64be`, `u64le`
     LengthField(LengthField),
+    /// `base128`, `varint`
+    Varint(Varint),
+    /// `ascii:N`, `ascii:N:space`, `netstring`, `syslog`
+    Decimal(Decimal),
     /// `raw`
     Raw(Raw),
 }
 
 impl AnyFraming {
-    /// The words a SPEC can begin with.
+    /// What a SPEC can begin with. Capitals stand for what to fill in: `BYTES` with
+    /// escapes like `\r\n` or `\x2c`, `N` a number of bytes.
     pub const WORDS: &[&str] = &[
-        "lines", "u8", "u16be", "u16le", "u24be", "u24le", "u32be", "u32le", "u64be", "u64le",
+        "lines",
+        "lines:lf",
+        "lines:crlf",
+        "delim:BYTES",
+        "nul",
+        "stx-etx",
+        "mllp",
+        "fixed:N",
+        "u8",
+        "u16be",
+        "u16le",
+        "u24be",
+        "u24le",
+        "u32be",
+        "u32le",
+        "u64be",
+        "u64le",
+        "base128",
+        "varint",
+        "ascii:N",
+        "ascii:N:space",
+        "netstring",
+        "syslog",
         "raw",
     ];
 
@@ -47,27 +78,56 @@ impl AnyFraming {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::Spec`] points at the wrong word; the others say which
-    /// settings do not fit each other.
+    /// [`ConfigError::Spec`] points at the wrong part; the others say which settings
+    /// do not fit each other.
     pub fn from_spec(spec: &str, max_message: Option<usize>) -> Result<Self, ConfigError> {
         let spec = Spec::split(spec)?;
         let framing = match spec.word {
             "lines" => Self::lines(&spec, max_message)?,
-            "raw" => {
-                spec.no_mode()?;
-                spec.only(&["max"])?;
+            "fixed" => Self::fixed(&spec, max_message)?,
+            word => {
+                // The rest have a limit in common, and options of their own.
+                let (framing, options) = match Self::length_field(word) {
+                    Some(field) => (field, OF_LENGTHS),
+                    None => (Self::row(&spec)?, OF_ALL),
+                };
+                spec.only(options)?;
                 let max = spec.size("max")?.or(max_message);
-                Self::Raw(max.into_iter().fold(Raw::default(), Raw::max))
+                framing.configured(&spec, max)?
             }
-            word => match length_field(word) {
-                Some(field) => Self::length_field(field, &spec, max_message)?,
-                None => {
-                    return Err(spec.wrong(word, SpecProblem::UnknownFraming(Self::WORDS)));
-                }
-            },
         };
         framing.check().map_err(|error| spec.blame(error))?;
         Ok(framing)
+    }
+
+    /// The rows over the engines that need nothing but a word, and perhaps a mode.
+    fn row(spec: &Spec<'_>) -> Result<Self, ConfigError> {
+        let plain = |framing| spec.no_mode().map(|()| framing);
+        match spec.word {
+            "delim" => {
+                let bytes = spec.as_bytes(spec.needs_mode("its BYTES, as in delim:;")?)?;
+                Ok(Self::Delimited(Delimited::by(bytes)))
+            }
+            "nul" => plain(Self::Delimited(Delimited::nul())),
+            "stx-etx" => plain(Self::Delimited(Delimited::stx_etx())),
+            "mllp" => plain(Self::Delimited(Delimited::mllp())),
+            "base128" => plain(Self::Varint(Varint::base128())),
+            "varint" => plain(Self::Varint(Varint::protobuf())),
+            "netstring" => plain(Self::Decimal(Decimal::netstring())),
+            "syslog" => plain(Self::Decimal(Decimal::syslog())),
+            "raw" => plain(Self::Raw(Raw::default())),
+            "ascii" => {
+                let mode = spec.needs_mode("its width, as in ascii:8")?;
+                Ok(Self::Decimal(match mode.split_once(':') {
+                    None => Decimal::zeros(spec.as_size(mode)?),
+                    Some((width, "space")) => Decimal::spaces(spec.as_size(width)?),
+                    Some((_, filling)) => {
+                        return Err(spec.wrong(filling, SpecProblem::UnknownMode(&["space"])));
+                    }
+                }))
+            }
+            word => Err(spec.wrong(word, SpecProblem::UnknownFraming(Self::WORDS))),
+        }
     }
 
     fn lines(spec: &Spec<'_>, max_message: Option<usize>) -> Result<Self, ConfigError> {
@@ -83,45 +143,61 @@ impl AnyFraming {
         Ok(Self::Lines(max.into_iter().fold(lines, Lines::max)))
     }
 
-    fn length_field(
-        mut field: LengthField,
-        spec: &Spec<'_>,
-        max_message: Option<usize>,
-    ) -> Result<Self, ConfigError> {
-        spec.no_mode()?;
-        spec.only(&["adjust", "max", "offset", "strip"])?;
-        if let Some(offset) = spec.size("offset")? {
-            field = field.offset(offset);
+    /// The size is the limit; one that is given as well must not be smaller.
+    fn fixed(spec: &Spec<'_>, max_message: Option<usize>) -> Result<Self, ConfigError> {
+        let mode = spec.needs_mode("its size, as in fixed:16")?;
+        let size = spec.as_size(mode)?;
+        spec.only(OF_ALL)?;
+        match spec.size("max")?.or(max_message) {
+            Some(max) if max < size => {
+                let error = ConfigError::MaxTooLarge { max: size, holds: max };
+                Err(spec.wrong(mode, SpecProblem::Impossible(Box::new(error))))
+            }
+            _ => Ok(Self::Fixed(Fixed::new(size))),
         }
-        if let Some(adjust) = spec.number("adjust")? {
-            field = field.adjust(adjust);
-        }
-        if let Some(strip) = spec.size("strip")? {
-            field = field.strip(strip);
-        }
-        if let Some(max) = spec.size("max")?.or(max_message) {
-            field = field.max(max);
-        }
-        Ok(Self::LengthField(field))
+    }
+
+    /// The binary length that `word` names.
+    fn length_field(word: &str) -> Option<Self> {
+        use Endian::{Big, Little};
+        Some(Self::LengthField(match word {
+            "u8" => LengthField::u8(),
+            "u16be" => LengthField::u16(Big),
+            "u16le" => LengthField::u16(Little),
+            "u24be" => LengthField::u24(Big),
+            "u24le" => LengthField::u24(Little),
+            "u32be" => LengthField::u32(Big),
+            "u32le" => LengthField::u32(Little),
+            "u64be" => LengthField::u64(Big),
+            "u64le" => LengthField::u64(Little),
+            _ => return None,
+        }))
+    }
+
+    /// With its limit and the options of binary lengths.
+    fn configured(self, spec: &Spec<'_>, max: Option<usize>) -> Result<Self, ConfigError> {
+        let max = max.into_iter();
+        Ok(match self {
+            Self::Delimited(framing) => Self::Delimited(max.fold(framing, Delimited::max)),
+            Self::Varint(framing) => Self::Varint(max.fold(framing, Varint::max)),
+            Self::Decimal(framing) => Self::Decimal(max.fold(framing, Decimal::max)),
+            Self::Raw(framing) => Self::Raw(max.fold(framing, Raw::max)),
+            Self::LengthField(mut field) => {
+                spec.no_mode()?;
+                field = spec.size("offset")?.into_iter().fold(field, LengthField::offset);
+                field = spec.number("adjust")?.into_iter().fold(field, LengthField::adjust);
+                field = spec.size("strip")?.into_iter().fold(field, LengthField::strip);
+                Self::LengthField(max.fold(field, LengthField::max))
+            }
+            other @ (Self::Lines(_) | Self::Fixed(_)) => other,
+        })
     }
 }
 
-/// The length field that `word` names.
-fn length_field(word: &str) -> Option<LengthField> {
-    use Endian::{Big, Little};
-    Some(match word {
-        "u8" => LengthField::u8(),
-        "u16be" => LengthField::u16(Big),
-        "u16le" => LengthField::u16(Little),
-        "u24be" => LengthField::u24(Big),
-        "u24le" => LengthField::u24(Little),
-        "u32be" => LengthField::u32(Big),
-        "u32le" => LengthField::u32(Little),
-        "u64be" => LengthField::u64(Big),
-        "u64le" => LengthField::u64(Little),
-        _ => return None,
-    })
-}
+/// The options of every framing.
+const OF_ALL: &[&str] = &["max"];
+/// The options of binary lengths.
+const OF_LENGTHS: &[&str] = &["adjust", "max", "offset", "strip"];
 
 impl FromStr for AnyFraming {
     type Err = ConfigError;
@@ -136,25 +212,28 @@ macro_rules! with {
     ($any:expr, $framing:ident => $body:expr) => {
         match $any {
             AnyFraming::Lines($framing) => $body,
+            AnyFraming::Delimited($framing) => $body,
+            AnyFraming::Fixed($framing) => $body,
             AnyFraming::LengthField($framing) => $body,
+            AnyFraming::Varint($framing) => $body,
+            AnyFraming::Decimal($framing) => $body,
             AnyFraming::Raw($framing) => $body,
         }
     };
 }
 
 impl Framing for AnyFraming {
-    /// So far lines alone remember anything.
-    type State = lines::Scan;
+    /// Whatever searches remembers the same; the others remember nothing.
+    type State = Scan;
 
-    fn decode(
-        &self,
-        state: &mut lines::Scan,
-        input: &mut [u8],
-        end: bool,
-    ) -> Result<Decoded, FrameError> {
+    fn decode(&self, state: &mut Scan, input: &mut [u8], end: bool) -> Result<Decoded, FrameError> {
         match self {
             Self::Lines(lines) => lines.decode(state, input, end),
+            Self::Delimited(delimited) => delimited.decode(state, input, end),
+            Self::Decimal(decimal) => decimal.decode(state, input, end),
+            Self::Fixed(fixed) => fixed.decode(&mut (), input, end),
             Self::LengthField(field) => field.decode(&mut (), input, end),
+            Self::Varint(varint) => varint.decode(&mut (), input, end),
             Self::Raw(raw) => raw.decode(&mut (), input, end),
         }
     }
@@ -162,23 +241,24 @@ impl Framing for AnyFraming {
     /// Chooses once for all messages of a read.
     fn each(
         &self,
-        state: &mut lines::Scan,
+        state: &mut Scan,
         input: &mut [u8],
         end: bool,
         f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
     ) -> Result<Rest, FrameError> {
         match self {
             Self::Lines(lines) => lines.each(state, input, end, f),
+            Self::Delimited(delimited) => delimited.each(state, input, end, f),
+            Self::Decimal(decimal) => decimal.each(state, input, end, f),
+            Self::Fixed(fixed) => fixed.each(&mut (), input, end, f),
             Self::LengthField(field) => field.each(&mut (), input, end, f),
+            Self::Varint(varint) => varint.each(&mut (), input, end, f),
             Self::Raw(raw) => raw.each(&mut (), input, end, f),
         }
     }
 
-    fn is_skipping(&self, state: &lines::Scan) -> bool {
-        match self {
-            Self::Lines(lines) => lines.is_skipping(state),
-            Self::LengthField(_) | Self::Raw(_) => false,
-        }
+    fn is_skipping(&self, state: &Scan) -> bool {
+        state.is_skipping()
     }
 
     fn max_input(&self) -> usize {
@@ -207,6 +287,8 @@ mod tests {
     #[test]
     fn every_word_parses_and_encodes_what_it_decodes() {
         for word in AnyFraming::WORDS {
+            let word =
+                word.replace("BYTES", r"ab\x2c").replace("fixed:N", "fixed:5").replace('N', "8");
             let framing: AnyFraming = word.parse().unwrap_or_else(|e| panic!("{word}: {e}"));
             let mut wire = Vec::new();
             framing.encode(b"hello", &mut wire).unwrap_or_else(|e| panic!("{word}: {e}"));
@@ -234,6 +316,17 @@ mod tests {
             ("u8,adjust=-1",     None,        254),
             ("u16le",            None,        65_535),
             ("raw",              None,        1 << 20),
+            ("nul",              Some(9),     9),
+            (r"delim:\r\n,max=3", None,       3),
+            ("stx-etx",          None,        1 << 20),
+            ("base128",          None,        16_383),
+            ("varint,max=2m",    None,        2 << 20),
+            ("ascii:2",          None,        99),
+            ("ascii:8",          None,        1 << 20),
+            ("ascii:64:space,max=7", None,    7),
+            ("netstring",        Some(5),     5),
+            ("syslog",           None,        1 << 20),
+            ("fixed:16",         Some(100),   16),
         ];
         for (spec, beside, payload) in cases {
             let framing =
@@ -250,13 +343,27 @@ mod tests {
 
     #[test]
     fn a_wrong_spec_is_one_line_that_points_at_the_word_and_says_what_is_allowed() {
-        let words = "lines, u8, u16be, u16le, u24be, u24le, u32be, u32le, u64be, u64le, raw";
+        let words = AnyFraming::WORDS.join(", ");
         #[rustfmt::skip]
         let cases = [
             ("",                    format!("framing '': '' is no framing; allowed: {words}")),
             ("lnes",                format!("framing 'lnes': 'lnes' is no framing; allowed: {words}")),
             ("u32,max=5",           format!("framing 'u32,max=5': 'u32' at column 1 is no framing; allowed: {words}")),
             ("lines:cr",            "framing 'lines:cr': 'cr' at column 7 is no mode of it; allowed: lf, crlf".into()),
+            ("delim",               "framing 'delim': 'delim' is missing its BYTES, as in delim:;".into()),
+            ("delim:",              "framing 'delim:': '' at column 7 cannot be: a delimiter of 0 bytes is not possible; choose 1 to 16".into()),
+            (r"delim:\q",           r"framing 'delim:\\q': '\\q' at column 7 is not bytes with escapes, like ; or \r\n or \x2c".into()),
+            (r"delim:\x4",          r"framing 'delim:\\x4': '\\x4' at column 7 is not bytes with escapes, like ; or \r\n or \x2c".into()),
+            ("fixed",               "framing 'fixed': 'fixed' is missing its size, as in fixed:16".into()),
+            ("fixed:0",             "framing 'fixed:0': '0' at column 7 cannot be: a size of 0 bytes is not possible; choose 1 to 1073741824".into()),
+            ("fixed:9,max=8",       "framing 'fixed:9,max=8': '9' at column 7 cannot be: a message limit of 9 bytes is more than the 8 possible here".into()),
+            ("ascii",               "framing 'ascii': 'ascii' is missing its width, as in ascii:8".into()),
+            ("ascii:x",             "framing 'ascii:x': 'x' at column 7 is not a size in bytes, like 65536, 64k or 1m, up to 1g".into()),
+            ("ascii:8:zero",        "framing 'ascii:8:zero': 'zero' at column 9 is no mode of it; allowed: space".into()),
+            ("ascii:300",           "framing 'ascii:300': '300' at column 7 cannot be: a size of 300 bytes is not possible; choose 1 to 255".into()),
+            ("ascii:2,max=100",     "framing 'ascii:2,max=100': '100' at column 13 cannot be: a message limit of 100 bytes is more than the 99 possible here".into()),
+            ("base128,max=16k",     "framing 'base128,max=16k': '16k' at column 13 cannot be: a message limit of 16384 bytes is more than the 16383 possible here".into()),
+            ("nul:x",               "framing 'nul:x': 'x' at column 5 is no mode of it; it has none".into()),
             ("u8:be",               "framing 'u8:be': 'be' at column 4 is no mode of it; it has none".into()),
             ("u32be,mxa=5",         "framing 'u32be,mxa=5': 'mxa' at column 7 is no option of it; allowed: adjust, max, offset, strip".into()),
             ("lines,",              "framing 'lines,': '' at column 7 is no option of it; allowed: eof, max".into()),

@@ -261,7 +261,8 @@ mod tests {
     /// Long streams of valid messages with damage at one random place.
     #[test]
     fn random_streams_decode_the_same_however_they_are_cut() {
-        for word in AnyFraming::WORDS.iter().filter(|word| **word != "raw") {
+        for word in AnyFraming::WORDS.iter().filter(|word| !matches!(**word, "raw" | "fixed:N")) {
+            let word = &word.replace("BYTES", "~!").replace('N', "4");
             for seed in 0..40 {
                 let framing = AnyFraming::from_spec(word, Some(200)).expect("a word of the list");
                 let mut random = SplitMix64(seed);

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use memchr::memchr;
 
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Next, Rest, check_len, next,
-    spec,
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Next, Phase, Rest, Scan,
+    check_len, next, spec,
 };
 
 /// A message is a line without its end. Bytes are opaque; a lone CR is data.
@@ -129,7 +129,7 @@ impl Lines {
         let Some(at) = memchr(b'\n', input) else {
             return Ok(self.skip_all(state, input, None));
         };
-        self.payload(state.scanned, &input[..at])?;
+        self.payload(state.count, &input[..at])?;
         *state = Scan::default();
         Ok(Decoded::Skip { consumed: at + 1, error: None })
     }
@@ -142,8 +142,7 @@ impl Lines {
         if consumed == 0 {
             return Decoded::Incomplete { need: 0 };
         }
-        let count = u32::try_from(consumed).unwrap_or(u32::MAX);
-        *state = Scan { scanned: state.scanned.saturating_add(count), skipping: true };
+        *state = Scan::new(Phase::Skipping, state.count_of(Phase::Skipping) + consumed);
         Decoded::Skip { consumed, error }
     }
 }
@@ -154,22 +153,12 @@ impl Default for Lines {
     }
 }
 
-/// What is remembered of an unfinished line.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Scan {
-    /// Bytes known to hold no LF, so that each byte is looked at once; while
-    /// skipping, bytes skipped.
-    scanned: u32,
-    /// The line was too long and has been reported.
-    skipping: bool,
-}
-
 impl Framing for Lines {
     type State = Scan;
 
     #[inline]
     fn decode(&self, state: &mut Scan, input: &mut [u8], end: bool) -> Result<Decoded, FrameError> {
-        if state.skipping {
+        if state.is_skipping() {
             let skipped = self.skip(state, input)?;
             // The lost line has been reported; that it also lacks its end is no
             // second loss.
@@ -181,10 +170,10 @@ impl Framing for Lines {
             });
         }
         let window = input.len().min(self.window());
-        let scanned = state.scanned as usize;
+        let scanned = state.count_of(Phase::Searching);
         if let Some(at) = memchr(b'\n', &input[scanned..window]) {
             let line = scanned + at;
-            state.scanned = 0;
+            *state = Scan::default();
             let payload = self.payload(0, &input[..line])?;
             let consumed = line + 1;
             return Ok(if payload > self.max {
@@ -194,11 +183,10 @@ impl Framing for Lines {
             });
         }
         if window == self.window() {
-            state.scanned = 0;
             return Ok(self.skip_all(state, &input[..window], self.too_long()));
         }
         if end && self.eof_is_end && !input.is_empty() {
-            state.scanned = 0;
+            *state = Scan::default();
             let len = input.len();
             return Ok(if len > self.max {
                 Decoded::Skip { consumed: len, error: self.too_long() }
@@ -206,7 +194,7 @@ impl Framing for Lines {
                 Decoded::Message { message: 0..len, consumed: len }
             });
         }
-        state.scanned = u32::try_from(window).expect("`check` keeps `max` at 2^30 at most");
+        *state = Scan::new(Phase::Searching, window);
         Ok(Decoded::Incomplete { need: 0 })
     }
 
@@ -230,7 +218,7 @@ impl Framing for Lines {
             }
             // A search for each end costs more than the search itself while lines
             // are short; where they are long, memchr is the faster one.
-            if consumed <= SHORT && !state.skipping {
+            if consumed <= SHORT && !state.is_skipping() {
                 let (taken, flow) = self.each_short(&input[used..], &mut f)?;
                 used += taken;
                 if flow.is_break() {
@@ -241,7 +229,7 @@ impl Framing for Lines {
     }
 
     fn is_skipping(&self, state: &Scan) -> bool {
-        state.skipping
+        state.is_skipping()
     }
 
     fn max_input(&self) -> usize {
@@ -452,7 +440,7 @@ mod tests {
         for len in 1..=bytes.len() {
             let decoded = lines.decode(&mut state, &mut bytes[..len], false);
             assert_eq!(decoded, Ok(Decoded::Incomplete { need: 0 }));
-            assert_eq!(state.scanned as usize, len);
+            assert_eq!(state.count_of(Phase::Searching), len);
         }
     }
 }

@@ -119,6 +119,13 @@ pub enum ConfigError {
         /// The most possible, in bytes.
         max: usize,
     },
+    /// A delimiter of no or too many bytes.
+    Delimiter {
+        /// Its length, in bytes.
+        len: usize,
+        /// The most possible, in bytes.
+        max: usize,
+    },
     /// A server of no or too many connections.
     Connections {
         /// How many were asked for.
@@ -151,6 +158,10 @@ pub enum SpecProblem {
     NotANumber,
     /// Not a size, like `65536`, `64k` or `1m`.
     NotASize,
+    /// The framing is missing its mode: `what` says what it would be.
+    NoMode(&'static str),
+    /// Not bytes with escapes, like `;` or `\r\n` or `\x2c`.
+    NotBytes,
     /// What it asks for cannot be, alone or together with the rest.
     Impossible(Box<ConfigError>),
 }
@@ -198,6 +209,9 @@ impl fmt::Display for ConfigError {
             Self::Size { size, max } => {
                 write!(f, "a size of {size} bytes is not possible; choose 1 to {max}")
             }
+            Self::Delimiter { len, max } => {
+                write!(f, "a delimiter of {len} bytes is not possible; choose 1 to {max}")
+            }
             Self::Connections { asked, max } => {
                 write!(f, "{asked} connections are not possible; choose 1 to {max}")
             }
@@ -215,6 +229,10 @@ impl fmt::Display for SpecProblem {
             Self::UnknownValue(list) => ("is no value of it", list),
             Self::Repeated => return write!(f, "is given twice"),
             Self::NotANumber => return write!(f, "is not a whole number, like -2 or 4"),
+            Self::NoMode(what) => return write!(f, "is missing {what}"),
+            Self::NotBytes => {
+                return write!(f, "is not bytes with escapes, like ; or \\r\\n or \\x2c");
+            }
             Self::Impossible(error) => return write!(f, "cannot be: {error}"),
             Self::NotASize => {
                 return write!(f, "is not a size in bytes, like 65536, 64k or 1m, up to 1g");
@@ -295,17 +313,61 @@ impl<'a> Spec<'a> {
 
     /// Points at the part of the SPEC that `error` is about, if it is in there.
     pub(super) fn blame(&self, error: ConfigError) -> ConfigError {
-        let key = match error {
-            ConfigError::MaxTooLarge { .. } | ConfigError::Size { .. } => "max",
-            ConfigError::Strip { .. } => "strip",
-            ConfigError::Offset { .. } => "offset",
-            ConfigError::Adjust { .. } | ConfigError::NoLength { .. } => "adjust",
-            _ => return error,
+        let part = match error {
+            ConfigError::MaxTooLarge { .. } => self.option("max"),
+            ConfigError::Size { .. } => self.option("max").or(self.mode),
+            ConfigError::Strip { .. } => self.option("strip"),
+            ConfigError::Offset { .. } => self.option("offset"),
+            ConfigError::Adjust { .. } | ConfigError::NoLength { .. } => self.option("adjust"),
+            ConfigError::Delimiter { .. } => self.mode,
+            _ => None,
         };
-        match self.option(key) {
-            Some(value) => self.wrong(value, SpecProblem::Impossible(Box::new(error))),
+        match part {
+            Some(part) => self.wrong(part, SpecProblem::Impossible(Box::new(error))),
             None => error,
         }
+    }
+
+    /// The mode of a framing that must have one; `what` says what it would be.
+    pub(super) fn needs_mode(&self, what: &'static str) -> Result<&'a str, ConfigError> {
+        self.mode.ok_or_else(|| self.wrong(self.word, SpecProblem::NoMode(what)))
+    }
+
+    /// `text` as a size in bytes.
+    pub(super) fn as_size(&self, text: &str) -> Result<usize, ConfigError> {
+        let size = parse_size(text).filter(|&size| size <= MAX_MESSAGE);
+        size.ok_or_else(|| self.wrong(text, SpecProblem::NotASize))
+    }
+
+    /// `text` as bytes: `\n`, `\r`, `\t`, `\0`, `\\` and `\x2c` are escapes.
+    pub(super) fn as_bytes(&self, text: &str) -> Result<Vec<u8>, ConfigError> {
+        let wrong = || self.wrong(text, SpecProblem::NotBytes);
+        let mut bytes = Vec::new();
+        let mut rest = text.as_bytes();
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            if byte != b'\\' {
+                bytes.push(byte);
+                continue;
+            }
+            let (&escape, after) = rest.split_first().ok_or_else(wrong)?;
+            rest = after;
+            bytes.push(match escape {
+                b'n' => b'\n',
+                b'r' => b'\r',
+                b't' => b'\t',
+                b'0' => 0,
+                b'\\' => b'\\',
+                b'x' => {
+                    let (digits, after) = rest.split_at_checked(2).ok_or_else(wrong)?;
+                    rest = after;
+                    let hex = |digit: u8| char::from(digit).to_digit(16).ok_or_else(wrong);
+                    (hex(digits[0])? << 4 | hex(digits[1])?) as u8
+                }
+                _ => return Err(wrong()),
+            });
+        }
+        Ok(bytes)
     }
 
     /// Refuses a mode on a framing that has none.
@@ -331,10 +393,7 @@ impl<'a> Spec<'a> {
     /// The size in bytes given for `key`.
     pub(super) fn size(&self, key: &str) -> Result<Option<usize>, ConfigError> {
         let Some(value) = self.option(key) else { return Ok(None) };
-        match parse_size(value).filter(|&size| size <= MAX_MESSAGE) {
-            Some(size) => Ok(Some(size)),
-            None => Err(self.wrong(value, SpecProblem::NotASize)),
-        }
+        self.as_size(value).map(Some)
     }
 
     /// The whole number given for `key`, signed or not.

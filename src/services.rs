@@ -1,8 +1,12 @@
 //! Ready-made services, each small enough to copy as a beginning.
 
+mod oneline;
+
+pub use oneline::{OneLine, Packet};
+
 use crate::proto::service::{Audience, Context, Served, Service};
 
-/// Sends every message back. SPEC of `--service`: `echo`.
+/// Sends every message back. `--service echo`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 

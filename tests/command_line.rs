@@ -190,6 +190,10 @@ fn services_and_framings_are_chosen_by_flag_or_environment_and_flags_win() {
     let server = Serving::spawn(command.args(["--service", "echo"]));
     assert_eq!(server.ask(b"\x02hi"), b"\x02hi");
 
+    let mut oneline = Serving::start(&[any, "--service", "oneline"]);
+    assert_eq!(oneline.ask(b"ping\nhello\nshutdown\n"), b"pong\nhello\n");
+    assert_eq!(oneline.wait().code(), Some(0));
+
     let two = Serving::start(&[any, "--listen=[::1]:0", "--service", "broadcast"]);
     let mut hearer = two.connect();
     let mut talker = two.connect();

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use oneloop::net::Ready;
-use oneloop::services::{Broadcast, Echo, Sink};
+use oneloop::services::{Broadcast, Echo, OneLine, Packet, Sink};
 use oneloop::{
     Audience, CloseReason, ConnId, Context, Encode, EncodeError, Endian, FrameError, LengthField,
     Limits, Lines, Server, Service, WhenFull,
@@ -831,6 +831,55 @@ fn a_service_can_shut_the_server_down_and_its_last_reply_arrives() {
     settle(&mut server);
     assert_eq!(script.sent(socket), b"ok\n");
     script.peer_does(socket, [Step::Fin]);
+    settle(&mut server);
+    assert!(server.turn(Some(ZERO)).expect("a turn").finished);
+}
+
+#[test]
+fn oneline_answers_its_commands_and_serves_one_client_at_a_time() {
+    let mut heard = 0;
+    let service = OneLine::new(move |cx: &mut Context<'_>, packet: Packet<'_>| match packet {
+        Packet::Text("two") => cx.reply(b"one").and_then(|()| cx.reply(b"two")),
+        Packet::Text("none") => Ok(()),
+        Packet::Text(text) => cx.reply(format!("{text}? ({heard} invalid)").as_bytes()),
+        Packet::Invalid(_) => {
+            heard += 1;
+            Ok(())
+        }
+    });
+    let limits = Limits::default().max_connections(1);
+    let (mut server, script) = serve(Lines::default(), service, limits);
+    let [first, second] = [(); 2].map(|()| connect(&mut server, &script));
+    script.peer_sends(second, "ping\n");
+    #[rustfmt::skip]
+    let cases = [
+        ("ping\n",            &b"pong\n"[..]),
+        ("ping\r\n",          b"pong\n"),
+        ("two\nnone\n",       b"one\ntwo\n"),
+        ("Ping\n",            b"Ping? (0 invalid)\n"),
+        ("\n",                b"? (0 invalid)\n"),
+        ("disconnect\nmore\n", b""),
+    ];
+    for (sent, answer) in cases {
+        script.peer_sends(first, sent);
+        settle(&mut server);
+        // What the second said while it waited is told once it is accepted.
+        settle(&mut server);
+        assert_eq!(script.sent(first), answer, "{sent:?}");
+        assert_eq!(
+            script.sent(second),
+            if script.is_finished(first) { &b"pong\n"[..] } else { b"" }
+        );
+    }
+    script.peer_sends(second, b"\xff\xfe\nstill\n");
+    settle(&mut server);
+    assert_eq!(script.sent(second), b"invalid\nstill? (1 invalid)\n");
+    script.peer_sends(second, "shutdown\n");
+    settle(&mut server);
+    assert_eq!(script.sent(second), b"");
+    for socket in [first, second] {
+        script.peer_does(socket, [Step::Fin]);
+    }
     settle(&mut server);
     assert!(server.turn(Some(ZERO)).expect("a turn").finished);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use log::{Level, LevelFilter};
-use oneloop::services::{Broadcast, Echo, Receipt, Sink};
+use oneloop::services::{Broadcast, Echo, OneLine, Receipt, Sink};
 use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -65,6 +65,7 @@ pub(crate) struct Serve {
 enum ServiceName {
     Echo,
     Receipt,
+    Oneline,
     Broadcast,
     Sink,
 }
@@ -146,6 +147,7 @@ impl Serve {
         match self.service {
             ServiceName::Echo => self.serve(framing, Echo, limits),
             ServiceName::Receipt => self.serve(framing, Receipt::default(), limits),
+            ServiceName::Oneline => self.serve(framing, OneLine::default(), limits),
             ServiceName::Broadcast => self.serve(framing, Broadcast, limits),
             ServiceName::Sink => self.serve(framing, Sink, limits),
         }

@@ -157,7 +157,7 @@ impl Encode for Delimited {
         out.extend_from_slice(&self.end);
         // Searched with all but the last byte of its delimiter behind it: the two
         // together may hold one that ends early.
-        match self.find_end(&out[payload..out.len() - 1]) {
+        match self.find_end(&out[payload..out.len().saturating_sub(1).max(payload)]) {
             Some(at) => {
                 out.truncate(before);
                 Err(EncodeError::Delimiter { at })

@@ -130,6 +130,7 @@ fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right(
         (&["--drain-timeout", "off"],         &["'off'", "30s"]),
         (&["--service", "ehco"],              &["'ehco'", "echo"]),
         (&["--backlog", "0"],                 &["0", "1..=65535"]),
+        (&["--messages", "0"],                &["0", "1.."]),
         (&["--listen", "nowhere"],            &["'nowhere'", "host:port", "127.0.0.1:7000"]),
         (&["-l", "127.0.0.1:99999"],          &["127.0.0.1:99999", "host:port"]),
         (&["-l", "::1:7000"],                 &["::1:7000", "[v6]:port"]),
@@ -189,6 +190,10 @@ fn services_and_framings_are_chosen_by_flag_or_environment_and_flags_win() {
     command.env("ONELOOP_FRAMING", "u8").env("ONELOOP_SERVICE", "receipt");
     let server = Serving::spawn(command.args(["--service", "echo"]));
     assert_eq!(server.ask(b"\x02hi"), b"\x02hi");
+
+    let mut two = Serving::start(&[any, "--messages", "2"]);
+    assert_eq!(two.ask(b"one\ntwo\nthree\n"), b"one\ntwo\n");
+    assert!(two.hear("[CLOSED]").ends_with(": app_close"));
 
     let mut oneline = Serving::start(&[any, "--service", "oneline"]);
     assert_eq!(oneline.ask(b"ping\nhello\nshutdown\n"), b"pong\nhello\n");

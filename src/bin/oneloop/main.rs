@@ -4,6 +4,7 @@
 //! stderr, and the limit of descriptors is raised.
 
 mod journal;
+mod messages;
 mod serve;
 mod units;
 

@@ -12,6 +12,7 @@ use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
 use crate::journal::{self, Gates, Logged};
+use crate::messages::Messages;
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -48,6 +49,10 @@ pub(crate) struct Serve {
     /// What to do with messages
     #[arg(long, value_name = "NAME", default_value = "echo")]
     service: ServiceName,
+
+    /// Close each connection in order after so many messages
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    messages: Option<u32>,
 
     /// Show each message; twice: more
     #[arg(short, long, action = ArgAction::Count)]
@@ -171,6 +176,18 @@ impl Serve {
     }
 
     fn serve<S: Service + 'static>(
+        &self,
+        framing: Pair<AnyFraming, AnyFraming>,
+        service: S,
+        limits: Limits,
+    ) -> Result<(), Failure> {
+        match self.messages {
+            Some(limit) => self.start(framing, Messages { service, limit }, limits),
+            None => self.start(framing, service, limits),
+        }
+    }
+
+    fn start<S: Service + 'static>(
         &self,
         framing: Pair<AnyFraming, AnyFraming>,
         service: S,

@@ -43,14 +43,17 @@ pub mod net;
 pub mod proto;
 pub mod services;
 
+#[doc(inline)]
 pub use net::{
     Bound, Counters, EndpointId, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull,
 };
+#[doc(inline)]
 pub use proto::framing::{
     AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
     FrameError, Framing, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest, SpecProblem,
     Varint, parse_size,
 };
+#[doc(inline)]
 pub use proto::service::{
     Audience, CloseReason, ConnId, Context, PeerAddr, Served, Service, Traffic,
 };

@@ -107,6 +107,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     counters: Counters,
     bad_replies: Throttle,
     bad_watches: Throttle,
+    crowded: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
@@ -127,6 +128,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             counters: Counters::default(),
             bad_replies: Throttle::default(),
             bad_watches: Throttle::default(),
+            crowded: Throttle::default(),
         }
     }
 
@@ -168,6 +170,11 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             peer.flush(sys, &mut shared);
             again = peer.readable && peer.conn.wants_read();
         }
+        if let Some(error) = shared.refused.take()
+            && self.bad_replies.allows(work.now)
+        {
+            log::warn!("{}: bad reply: {error}", self.addrs[key]);
+        }
         // Over, it no longer counts as a connection, though it may linger.
         if let (false, Some(reason)) = (peer.reported_closed, peer.conn.life().final_reason()) {
             peer.reported_closed = true;
@@ -177,11 +184,6 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             self.counters.closed[reason as usize] += 1;
             work.timers.cancel(id);
             work.freed = true;
-        }
-        if let Some(error) = shared.refused
-            && self.bad_replies.allows(work.now)
-        {
-            log::warn!("{}: bad reply: {error}", self.addrs[key]);
         }
         if let Life::Closed(_) = peer.conn.life() {
             let peer = self.peers.remove(key);
@@ -319,6 +321,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             let mut budget = ACCEPTS_PER_TURN;
             while budget > 0 && self.acceptors[index].is_ready(work.now) {
                 let full = self.is_full();
+                if full && self.crowded.allows(work.now) {
+                    let (count, what) = match self.limits.when_full {
+                        WhenFull::Wait => (self.live, "wait"),
+                        WhenFull::Refuse => (self.live, "are refused"),
+                    };
+                    log::warn!("all {count} connections are in use; newcomers {what}");
+                }
                 if full && self.limits.when_full == WhenFull::Wait {
                     return;
                 }

@@ -62,7 +62,9 @@ pub trait Service {
     ) -> Served;
 
     /// The peer's bytes are not a message. If that can be skipped, the connection
-    /// goes on, else it closes after what is replied here. Default: nothing.
+    /// goes on, else it closes after what is replied here. A peer that finished
+    /// sending in the middle of one ([`FrameError::Truncated`]) is told of as well.
+    /// Default: nothing.
     ///
     /// # Errors
     ///
@@ -171,7 +173,8 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// That framing cannot carry it, or too much is on its way in this turn.
+    /// That framing cannot carry it, or one call of a service has sent more than
+    /// 16 MiB. Handed on with `?`, it closes the connection that is being served.
     pub fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
         self.post.send(to, message)
     }

@@ -20,6 +20,8 @@ const MAX_LINE: usize = 4096;
 pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Box<dyn Log> {
     let mut config = ConfigBuilder::new();
     config
+        // Ours and the library's, not what mio says of every registration.
+        .add_filter_allow_str("oneloop")
         .set_time_format_custom(format_description!(
             "[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z"
         ))
@@ -82,8 +84,16 @@ impl<S: Service> Service for Logged<S> {
     }
 
     fn closed(&mut self, cx: &mut Context<'_>, session: &mut S::Session, reason: CloseReason) {
-        if self.gates.info.opens(1) {
-            log::info!("[CLOSED] {}: {reason}", cx.peer());
+        let gate = match reason {
+            CloseReason::FrameDeadline
+            | CloseReason::WriteStall
+            | CloseReason::OutputCap
+            | CloseReason::IoError
+            | CloseReason::BadReply => &self.gates.warn,
+            _ => &self.gates.info,
+        };
+        if gate.opens(1) {
+            log::log!(gate.level, "[CLOSED] {}: {reason}", cx.peer());
         }
         self.service.closed(cx, session, reason);
     }
@@ -251,6 +261,7 @@ mod tests {
                         logger.log(
                             &Record::builder()
                                 .level(Level::Info)
+                                .target("oneloop")
                                 .args(format_args!("{thread} {line} {text} end"))
                                 .build(),
                         );

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Broadcast, Echo, OneLine, Receipt, Sink};
 use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
@@ -28,6 +28,10 @@ SPEC is a word with options behind commas, as in u32be,max=64k:
   syslog                              counted, or a line
   raw                                 each read a message
   all of them                                                    max=SIZE
+
+SERVICES: echo; receipt answers Msg received; oneline knows ping, disconnect and
+shutdown, so any client can stop the server; broadcast hands on to all others; sink.
+SIZE is bytes, or with k, m, g (1024 each); TIME is 500ms, 30s, 1.5m or 2h.
 
 The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begun and
 exits with 0; a second one ends it at once. Every flag with a value can be given as an
@@ -54,9 +58,9 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     messages: Option<u32>,
 
-    /// Show each message; twice: more
-    #[arg(short, long, action = ArgAction::Count)]
-    verbose: u8,
+    /// Show each message
+    #[arg(short, long)]
+    verbose: bool,
 
     /// Show warnings and errors only
     #[arg(short, long, conflicts_with = "verbose")]
@@ -139,9 +143,8 @@ impl Serve {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let level = match (self.quiet, self.verbose) {
             (true, _) => LevelFilter::Warn,
-            (false, 0) => LevelFilter::Info,
-            (false, 1) => LevelFilter::Debug,
-            (false, _) => LevelFilter::Trace,
+            (false, false) => LevelFilter::Info,
+            (false, true) => LevelFilter::Debug,
         };
         let framing = self.framing()?;
         let limits = self.limits.limits()?;
@@ -234,6 +237,9 @@ fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result
         gates.turn_over();
         if turn.finished {
             gates.say_hidden();
+            if !stopping {
+                log::info!("[STOPPING] a client asked for it");
+            }
             log::info!("[STOPPED] all connections are closed");
             return Ok(());
         }

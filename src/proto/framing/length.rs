@@ -77,8 +77,8 @@ impl LengthField {
     }
 
     /// Bytes to drop from the front of a frame to get the message. Default: the
-    /// whole header. With 0 the message is the whole frame; encoding then expects
-    /// the header in the message and sets the length in it.
+    /// whole header. What is dropped is sent as zeros, but for the length; with 0 the
+    /// message is the whole frame, and a reply brings its header with it.
     pub fn strip(mut self, bytes: usize) -> Self {
         self.strip = Some(bytes);
         self

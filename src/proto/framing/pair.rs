@@ -9,7 +9,7 @@ use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Rest
 /// ```
 /// use oneloop::{Encode, Lines, Pair, Raw};
 ///
-/// let pair = Pair { decode: Lines::default(), encode: Raw::default() };
+/// let pair = Pair::new(Lines::default(), Raw::default());
 /// let mut out = Vec::new();
 /// pair.encode(b"no line end", &mut out)?;
 /// assert_eq!(out, b"no line end");
@@ -21,6 +21,13 @@ pub struct Pair<D, E> {
     pub decode: D,
     /// The framing of what goes out.
     pub encode: E,
+}
+
+impl<D, E> Pair<D, E> {
+    /// Messages come in as `decode` says and go out as `encode` says.
+    pub fn new(decode: D, encode: E) -> Self {
+        Self { decode, encode }
+    }
 }
 
 impl<D: Framing, E: Encode> Framing for Pair<D, E> {

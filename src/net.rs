@@ -4,6 +4,7 @@
 //! no particular service is named in here.
 
 mod acceptor;
+mod counters;
 mod endpoint;
 mod handle;
 mod kernel;
@@ -14,8 +15,9 @@ mod sys;
 mod throttle;
 mod timers;
 
+pub use counters::Counters;
 pub use handle::{Handle, HandleError};
 pub use kernel::Mio;
 pub use limits::{Limits, WhenFull};
-pub use server::{Bound, Counters, EndpointId, Server, Turn};
+pub use server::{Bound, EndpointId, Server, Turn};
 pub use sys::{ListenOptions, Ready, Sys, Token, Watch};

@@ -20,9 +20,10 @@ use std::time::Duration;
 use slab::Slab;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
+use super::counters::Counters;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
-use super::server::{Counters, HOLD, Workspace};
+use super::server::{HOLD, Workspace};
 use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use super::throttle::Throttle;
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};

@@ -9,7 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use super::server::{Counters, EndpointId};
+use super::counters::Counters;
+use super::server::EndpointId;
 use crate::proto::service::ConnId;
 
 /// Commands that may wait for the loop. At the limit, [`HandleError::Full`].

@@ -43,10 +43,10 @@ impl Wake for PollWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        // An eventfd takes 2^64 - 2 wake-ups, so this cannot fail on Linux. Where it
-        // can, the next command wakes the loop.
+        // mio empties the counter of the eventfd when it is full, so this does not fail
+        // on Linux. Where it does, commands wait for good: it must not pass unseen.
         if let Err(error) = self.0.wake() {
-            log::warn!("cannot wake the loop: {error}");
+            log::error!("cannot wake the loop: {error}");
         }
     }
 }

@@ -215,4 +215,15 @@ mod tests {
             assert_eq!(limits.check(1000), expected, "{limits:?}");
         }
     }
+
+    /// Below keepalive's own time it would override the number of probes.
+    #[test]
+    fn the_kernel_gives_up_no_earlier_than_keepalive_does() {
+        let give_up = |timeout| Limits::default().write_timeout(timeout).listen_options().give_up;
+        let secs = |secs| Some(Duration::from_secs(secs));
+        assert_eq!(
+            [give_up(secs(30)), give_up(secs(500)), give_up(None)],
+            [secs(120), secs(500), None]
+        );
+    }
 }

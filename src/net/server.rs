@@ -22,6 +22,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::counters::Counters;
 use super::endpoint::{Endpoint, TypedEndpoint};
 use super::handle::{Command, Handle, Inbox};
 use super::kernel::Mio;
@@ -31,7 +32,7 @@ use super::timers::Timers;
 use crate::proto::buffer::Pool;
 use crate::proto::framing::{ConfigError, Framing};
 use crate::proto::post::{Address, Letter, Order, Post};
-use crate::proto::service::{CloseReason, ConnId, Service, Traffic};
+use crate::proto::service::{ConnId, Service};
 use crate::proto::tick::Tick;
 
 /// One read takes at most this many bytes.
@@ -145,50 +146,6 @@ pub struct Turn {
     pub finished: bool,
     /// A source that the host registered as [`Mio::HOST`] is ready.
     pub host: bool,
-}
-
-/// What happened since the start.
-///
-/// At every instant `accepted` is `open` plus the sum of `closed`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections taken from the kernel.
-    pub accepted: u64,
-    /// Connections open now.
-    pub open: usize,
-    /// Connections that are over but wait for the peer's FIN now.
-    pub lingering: usize,
-    /// Connections that ended, by [`CloseReason`], in the order of
-    /// [`CloseReason::ALL`].
-    pub closed: [u64; CloseReason::ALL.len()],
-    /// Messages in and out.
-    pub traffic: Traffic,
-    /// Messages and closes for a connection that was gone.
-    pub gone: u64,
-    /// Messages for a connection that had no room for them.
-    pub full: u64,
-}
-
-impl Counters {
-    /// Connections that ended for this reason.
-    pub fn closed_by(&self, reason: CloseReason) -> u64 {
-        self.closed[reason as usize]
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.accepted += other.accepted;
-        self.open += other.open;
-        self.lingering += other.lingering;
-        for (sum, closed) in self.closed.iter_mut().zip(other.closed) {
-            *sum += closed;
-        }
-        self.traffic.messages_in += other.traffic.messages_in;
-        self.traffic.messages_out += other.traffic.messages_out;
-        self.traffic.skipped += other.traffic.skipped;
-        self.traffic.bad_frames += other.traffic.bad_frames;
-        self.gone += other.gone;
-        self.full += other.full;
-    }
 }
 
 impl Server {
@@ -683,12 +640,6 @@ impl<Y: Sys> Server<Y> {
     fn is_finished(&self) -> bool {
         self.stop != Stop::No
             && self.endpoints.iter().all(|endpoint| endpoint.counters().is_empty())
-    }
-}
-
-impl Counters {
-    fn is_empty(&self) -> bool {
-        self.open == 0 && self.lingering == 0
     }
 }
 

@@ -326,3 +326,15 @@ fn cannot_listen(addr: &str, error: &io::Error) -> String {
 fn runtime(what: &str, error: &io::Error) -> Failure {
     Failure::Runtime(format!("{what}: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tests may run as root, who may listen anywhere.
+    #[test]
+    fn a_port_that_needs_a_privilege_is_said_to() {
+        let text = cannot_listen("0.0.0.0:80", &ErrorKind::PermissionDenied.into());
+        assert!(text.contains("0.0.0.0:80") && text.contains("need a privilege"), "{text}");
+    }
+}

@@ -443,6 +443,8 @@ fn a_stop_between_the_wait_and_the_clock_makes_nobody_late() {
         let (now, later) = sockets.split_at(50);
         let came = later.iter().map(|&socket| (socket, b"late?\n".to_vec())).collect();
         now.iter().for_each(|&socket| script.peer_sends(socket, "here\n"));
+        // A sweep is due, and nobody late, when the wait begins.
+        script.world().now += secs(1);
         script.world().stop_after_wait = Some((secs(60), came));
         settle(&mut server);
         assert_eq!(server.counters().open, 100, "round {round}");

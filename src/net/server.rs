@@ -605,7 +605,8 @@ impl<Y: Sys> Server<Y> {
         }
         // The process may have been stopped at any point, for any time, while bytes came
         // that prove a peer not late. So lateness is judged by the time before the last
-        // wait, which has brought all that had come by then.
+        // wait, which has brought all that had come by then; and so that this is not the
+        // beginning of a long sleep, a sweep that came due in it waits for the next turn.
         let asked = self.waited_from;
         if self.sweep_at.is_some_and(|at| at <= asked) {
             if self.more_events && self.sweeps_put_off < MAX_PUT_OFF {

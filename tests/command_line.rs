@@ -129,6 +129,9 @@ fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right(
         (&["--frame-timeout", "soon"],        &["'soon'", "30s"]),
         (&["--drain-timeout", "off"],         &["'off'", "30s"]),
         (&["--service", "ehco"],              &["'ehco'", "echo"]),
+        (&["--preset", "onelien"],            &["'onelien'", "exists: 'oneline'", "possible values: msgsocket"]),
+        (&["--preset", "sized", "--preset", "oneline"], &["--preset", "multiple"]),
+        (&["--preset", "sized", "-f", "u32"], &["--framing", "'u32'", "no framing"]),
         (&["--backlog", "0"],                 &["0", "1..=65535"]),
         (&["--messages", "0"],                &["0", "1.."]),
         (&["--listen", "nowhere"],            &["'nowhere'", "host:port", "127.0.0.1:7000"]),
@@ -165,7 +168,7 @@ fn what_fails_here_and_now_is_one_line_and_exits_with_1() {
 
 #[test]
 fn help_fits_on_a_screen_and_goes_to_stdout() {
-    for args in [&["--help"][..], &["serve", "--help"], &["serve", "-h"]] {
+    for args in [&["--help"][..], &["serve", "--help"], &["serve", "-h"], &["presets", "-h"]] {
         let output = oneloop(args).output().expect("the binary was built");
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
@@ -191,6 +194,10 @@ fn services_and_framings_are_chosen_by_flag_or_environment_and_flags_win() {
     let server = Serving::spawn(command.args(["--service", "echo"]));
     assert_eq!(server.ask(b"\x02hi"), b"\x02hi");
 
+    let mut bye = Serving::start(&[any, "--closing-word", "bye"]);
+    assert_eq!(bye.ask(b"one\nbye\nthree\n"), b"one\nbye\n");
+    assert!(bye.hear("[CLOSED]").ends_with(": app_close"));
+
     let mut two = Serving::start(&[any, "--messages", "2"]);
     assert_eq!(two.ask(b"one\ntwo\nthree\n"), b"one\ntwo\n");
     assert!(two.hear("[CLOSED]").ends_with(": app_close"));
@@ -209,6 +216,57 @@ fn services_and_framings_are_chosen_by_flag_or_environment_and_flags_win() {
     talker.write_all(b"hello all\n").expect("it reads");
     hearer.read_exact(&mut reply).expect("the others hear it");
     assert_eq!(&reply, b"hello all\n");
+}
+
+#[test]
+fn a_flag_beside_a_preset_overrides_its_column_and_same_replies_follow() {
+    let preset = |flags: &[&str]| Serving::start(&[&["--listen=127.0.0.1:0"], flags].concat());
+    assert_eq!(preset(&["--preset=sized"]).ask(b"\0\0\0\x02hi"), b"\0\0\0\x0cMsg received");
+    let other = preset(&["--preset=sized", "-f", "u16le"]);
+    assert_eq!(other.ask(b"\x02\0hi"), b"\x0c\0Msg received");
+    let echo = preset(&["--preset=sized", "--service=echo", "--reply-framing=lines"]);
+    assert_eq!(echo.ask(b"\0\0\0\x02hi"), b"hi\n");
+
+    let header = |text: &str| format!("{:<64}{text}", text.len()).into_bytes();
+    let mut asked = header("hi");
+    asked.extend([header("!DISCONNECT"), header("too late")].concat());
+    let bare = preset(&["--preset=header64"]);
+    assert_eq!(bare.ask(&asked), b"Msg receivedMsg received");
+    let same = preset(&["--preset=header64", "--reply-framing=same", "--closing-word=hi"]);
+    assert_eq!(same.ask(&asked), header("Msg received"));
+    let bare_lines = preset(&["--preset=header64", "--framing=lines"]);
+    assert_eq!(bare_lines.ask(b"hi\n"), b"Msg received");
+}
+
+/// The one client of `oneline` shuts nobody out for good, and more can be let in.
+#[test]
+fn a_second_client_of_a_one_client_server_waits_and_is_then_served() {
+    let mut server = Serving::start(&["--listen=127.0.0.1:0", "--preset=oneline"]);
+    let mut first = server.connect();
+    first.write_all(b"ping\n").expect("it reads");
+    first.read_exact(&mut [0; 5]).expect("a pong");
+    let mut second = server.connect();
+    second.write_all(b"hello\n").expect("the kernel reads");
+    // What the second said lies in the kernel while the first is served.
+    for _ in 0..100 {
+        first.write_all(b"ping\n").expect("it reads");
+        first.read_exact(&mut [0; 5]).expect("a pong");
+    }
+    second.set_nonblocking(true).expect("a socket");
+    assert!(second.read(&mut [0; 6]).is_err(), "the first is still there");
+    second.set_nonblocking(false).expect("a socket");
+    drop(first);
+    let mut reply = [0; 6];
+    second.read_exact(&mut reply).expect("its turn has come");
+    assert_eq!(&reply, b"hello\n");
+    assert!(server.hear("] hello").contains("[INFO]"), "presets show messages");
+
+    let two = Serving::start(&["--listen=127.0.0.1:0", "--preset=oneline", "--max-connections=2"]);
+    let mut clients = [two.connect(), two.connect()];
+    for client in &mut clients {
+        client.write_all(b"ping\n").expect("it reads");
+        client.read_exact(&mut [0; 5]).expect("both are served at once");
+    }
 }
 
 #[test]

@@ -3,8 +3,10 @@
 //! What a library must not do happens here: signals are caught, the log goes to
 //! stderr, and the limit of descriptors is raised.
 
+mod ending;
+mod framing;
 mod journal;
-mod messages;
+mod presets;
 mod serve;
 mod units;
 
@@ -35,6 +37,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Presets(presets::Presets),
 }
 
 /// Why the program ends early, and so its exit code.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Presets(presets) => presets.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,8 +11,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
+use crate::ending::Ending;
+use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
-use crate::messages::Messages;
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -42,21 +43,20 @@ pub(crate) struct Serve {
     #[arg(value_delimiter = ',')]
     listen: Vec<String>,
 
-    /// How messages are framed
-    #[arg(short, long, value_name = "SPEC", default_value = "lines")]
-    framing: String,
+    #[command(flatten)]
+    framing: FramingFlags,
 
-    /// How replies are framed, if not as messages are
-    #[arg(long, value_name = "SPEC")]
-    reply_framing: Option<String>,
-
-    /// What to do with messages
-    #[arg(long, value_name = "NAME", default_value = "echo")]
-    service: ServiceName,
+    /// What to do with messages: see below [default: echo]
+    #[arg(long, value_name = "NAME", hide_possible_values = true)]
+    service: Option<ServiceName>,
 
     /// Close each connection in order after so many messages
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     messages: Option<u32>,
+
+    /// Close a connection in order after this message
+    #[arg(long, value_name = "TEXT")]
+    closing_word: Option<String>,
 
     /// Show each message
     #[arg(short, long)]
@@ -71,7 +71,7 @@ pub(crate) struct Serve {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum ServiceName {
+pub(crate) enum ServiceName {
     Echo,
     Receipt,
     Oneline,
@@ -89,10 +89,6 @@ enum WhenFullName {
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitFlags {
-    /// Largest message, in and out; max= in a SPEC wins [default: 1m, lines 64k]
-    #[arg(long, value_name = "SIZE", value_parser = units::size)]
-    max_message: Option<usize>,
-
     /// Connections at once [default: 10k, or the descriptors less 24]
     #[arg(long, value_name = "N", value_parser = units::count)]
     max_connections: Option<usize>,
@@ -146,13 +142,15 @@ impl Serve {
             (false, false) => LevelFilter::Info,
             (false, true) => LevelFilter::Debug,
         };
-        let framing = self.framing()?;
-        let limits = self.limits.limits()?;
+        let framing = self.framing.pair()?;
+        let preset = self.framing.preset;
+        let limits = self.limits.limits(preset.and_then(|preset| preset.connections))?;
         for addr in &self.listen {
             check_addr(addr)?;
         }
         journal::start(level);
-        match self.service {
+        let service = self.service.or(preset.map(|preset| preset.service));
+        match service.unwrap_or(ServiceName::Echo) {
             ServiceName::Echo => self.serve(framing, Echo, limits),
             ServiceName::Receipt => self.serve(framing, Receipt::default(), limits),
             ServiceName::Oneline => self.serve(framing, OneLine::default(), limits),
@@ -161,32 +159,22 @@ impl Serve {
         }
     }
 
-    fn framing(&self) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
-        let parse = |flag: &str, spec: &str| {
-            AnyFraming::from_spec(spec, self.limits.max_message).map_err(|error| {
-                Failure::Usage(match error {
-                    ConfigError::Spec { .. } => format!("{flag}: {error}"),
-                    error => format!("{flag} {spec}, --max-message: {error}"),
-                })
-            })
-        };
-        let decode = parse("--framing", &self.framing)?;
-        let encode = match &self.reply_framing {
-            Some(spec) => parse("--reply-framing", spec)?,
-            None => decode.clone(),
-        };
-        Ok(Pair { decode, encode })
-    }
-
     fn serve<S: Service + 'static>(
         &self,
         framing: Pair<AnyFraming, AnyFraming>,
         service: S,
         limits: Limits,
     ) -> Result<(), Failure> {
-        match self.messages {
-            Some(limit) => self.start(framing, Messages { service, limit }, limits),
-            None => self.start(framing, service, limits),
+        let word = self
+            .closing_word
+            .as_deref()
+            .or(self.framing.preset.and_then(|preset| preset.closing_word));
+        match (self.messages, word) {
+            (None, None) => self.start(framing, service, limits),
+            (after, word) => {
+                let word = word.map(|word| word.as_bytes().into());
+                self.start(framing, Ending { service, after, word }, limits)
+            }
         }
     }
 
@@ -197,7 +185,8 @@ impl Serve {
         limits: Limits,
     ) -> Result<(), Failure> {
         let gates = Gates::new();
-        let service = Logged { service, messages: Level::Debug, gates: gates.clone() };
+        let messages = self.framing.preset.map_or(Level::Debug, |preset| preset.shown);
+        let service = Logged { service, messages, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
         server.drain_timeout(self.limits.drain_timeout);
         let endpoint = server.add(framing, service, limits).map_err(|error| {
@@ -259,9 +248,10 @@ fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result
 }
 
 impl LimitFlags {
-    fn limits(&self) -> Result<Limits, Failure> {
+    /// With a preset's number of connections, where none was asked for.
+    fn limits(&self, preset: Option<usize>) -> Result<Limits, Failure> {
         let limits = Limits::default()
-            .max_connections(self.connections()?)
+            .max_connections(self.connections(preset)?)
             .when_full(match self.when_full {
                 WhenFullName::Wait => WhenFull::Wait,
                 WhenFullName::Refuse => WhenFull::Refuse,
@@ -278,7 +268,7 @@ impl LimitFlags {
 
     /// As many connections as were asked for, if there are descriptors for them; if
     /// none were, as many as there are descriptors for.
-    fn connections(&self) -> Result<usize, Failure> {
+    fn connections(&self, preset: Option<usize>) -> Result<usize, Failure> {
         /// Descriptors that are no connections: standard streams, epoll, wakers,
         /// listeners, the reserve.
         const OTHERS: usize = 24;
@@ -287,7 +277,7 @@ impl LimitFlags {
         let descriptors = usize::try_from(raised).unwrap_or(usize::MAX);
         let possible = descriptors.saturating_sub(OTHERS).max(1);
         match self.max_connections {
-            None => Ok(DEFAULT.min(possible)),
+            None => Ok(preset.unwrap_or(DEFAULT).min(possible)),
             Some(asked) if asked <= possible => Ok(asked),
             Some(asked) => Err(Failure::Usage(format!(
                 "--max-connections {asked} takes {} descriptors, and this process may have \

@@ -1,15 +1,17 @@
-//! `--messages N`: each connection closes in order after so many messages.
+//! `--messages N` and `--closing-word TEXT`: when a connection has been served enough.
 
 use oneloop::{CloseReason, Context, FrameError, Served, Service};
 
-/// A service whose connections end when they have been served often enough.
-pub(crate) struct Messages<S> {
+/// A service whose connections end in order, the last message answered.
+pub(crate) struct Ending<S> {
     pub(crate) service: S,
-    /// Messages of one connection, at least 1.
-    pub(crate) limit: u32,
+    /// After so many messages of one connection, at least 1.
+    pub(crate) after: Option<u32>,
+    /// After this message.
+    pub(crate) word: Option<Box<[u8]>>,
 }
 
-impl<S: Service> Service for Messages<S> {
+impl<S: Service> Service for Ending<S> {
     /// How many messages there were, and what the service remembers.
     type Session = (u32, S::Session);
 
@@ -23,8 +25,9 @@ impl<S: Service> Service for Messages<S> {
         (count, session): &mut Self::Session,
         message: &[u8],
     ) -> Served {
-        *count += 1;
-        if *count >= self.limit {
+        *count = count.saturating_add(1);
+        let enough = self.after.is_some_and(|after| *count >= after);
+        if enough || self.word.as_deref() == Some(message) {
             cx.close_after_flush();
         }
         self.service.message(cx, session, message)

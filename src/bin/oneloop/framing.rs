@@ -1,0 +1,52 @@
+//! The flags that say how messages are framed; the same for every subcommand.
+
+use clap::Args;
+use oneloop::{AnyFraming, ConfigError, Pair};
+
+use crate::Failure;
+use crate::presets::{self, Preset, SAME};
+use crate::units;
+
+/// Framings, by name or by SPEC.
+#[derive(Args)]
+pub(crate) struct FramingFlags {
+    /// Be the server of a document: flags not given are as `oneloop presets` shows
+    #[arg(long, value_name = "NAME", value_parser = presets::parser(), hide_possible_values = true)]
+    pub(crate) preset: Option<&'static Preset>,
+
+    /// How messages are framed [default: lines]
+    #[arg(short, long, value_name = "SPEC")]
+    framing: Option<String>,
+
+    /// How replies are framed [default: same, as messages are]
+    #[arg(long, value_name = "SPEC")]
+    reply_framing: Option<String>,
+
+    /// Largest message, in and out; max= in a SPEC wins [default: 1m, lines 64k]
+    #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits")]
+    max_message: Option<usize>,
+}
+
+impl FramingFlags {
+    /// The server's pair: messages are decoded, replies are encoded.
+    pub(crate) fn pair(&self) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
+        let preset = self.preset;
+        let framing = self.framing.as_deref().or(preset.map(|preset| preset.framing));
+        let decode = self.parse("--framing", framing.unwrap_or("lines"))?;
+        let replies = self.reply_framing.as_deref().or(preset.map(|preset| preset.replies));
+        let encode = match replies.unwrap_or(SAME) {
+            SAME => decode.clone(),
+            spec => self.parse("--reply-framing", spec)?,
+        };
+        Ok(Pair { decode, encode })
+    }
+
+    fn parse(&self, flag: &str, spec: &str) -> Result<AnyFraming, Failure> {
+        AnyFraming::from_spec(spec, self.max_message).map_err(|error| {
+            Failure::Usage(match error {
+                ConfigError::Spec { .. } => format!("{flag}: {error}"),
+                error => format!("{flag} {spec}, --max-message: {error}"),
+            })
+        })
+    }
+}

@@ -14,6 +14,7 @@ mod server;
 mod sys;
 mod throttle;
 mod timers;
+mod unix;
 
 pub use counters::Counters;
 pub use handle::{Handle, HandleError};

@@ -138,6 +138,8 @@ fn a_wrong_option_is_one_line_with_the_value_the_reason_and_what_would_be_right(
         (&["-l", "127.0.0.1:99999"],          &["127.0.0.1:99999", "host:port"]),
         (&["-l", "::1:7000"],                 &["::1:7000", "[v6]:port"]),
         (&["-l", ""],                         &["''", "host:port"]),
+        (&["-l", "unix:"],                    &["unix:", "unix:PATH"]),
+        (&["-l", "unix:/tmp/x", "--unix-mode", "999"], &["--unix-mode", "999", "660"]),
         (&["--lisetn", "127.0.0.1:0"],        &["--lisetn", "--listen"]),
         (&["-v", "-q"],                       &["--verbose", "--quiet"]),
     ];

@@ -1,7 +1,11 @@
 //! The loop on the real kernel: what a script can only assume.
 
-use std::io::{ErrorKind, Read, Write};
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -306,4 +310,116 @@ fn an_address_in_use_is_an_error_and_hurts_nobody() {
     client.write_all(b"still\n").expect("room for a line");
     client.shutdown(Shutdown::Write).expect("connected");
     assert_eq!(read_all(&client), b"still\n");
+}
+
+/// A path of this test alone, in a folder that goes with it.
+struct Path {
+    folder: PathBuf,
+    socket: PathBuf,
+}
+
+impl Path {
+    fn new(test: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("oneloop-{}-{test}", std::process::id()));
+        fs::create_dir(&folder).expect("a folder of this process");
+        Self { socket: folder.join("socket"), folder }
+    }
+}
+
+impl Drop for Path {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// An echo server at a path; this thread turns it.
+fn serve_at(path: &Path, limits: Limits) -> io::Result<Server> {
+    let mut server = Server::new()?;
+    let endpoint = server.add(Lines::default(), Echo, limits).map_err(io::Error::other)?;
+    server.listen_unix(endpoint, &path.socket, Some(0o600))?;
+    Ok(server)
+}
+
+fn turn_until(server: &mut Server, mut done: impl FnMut(&Server) -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done(server) {
+        assert!(Instant::now() < end, "{:?}", server.counters());
+        let _ = server.turn(Some(Duration::from_millis(10))).expect("a loop that goes on");
+    }
+}
+
+#[test]
+fn a_unix_socket_carries_messages_of_any_size_and_an_orderly_end() {
+    let path = Path::new("messages");
+    let mut server = serve_at(&path, Limits::default()).expect("it listens");
+    let mode = fs::metadata(&path.socket).expect("a file").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut client = UnixStream::connect(&path.socket).expect("it listens");
+    let line = [&[b'x'; 60_000][..], b"\n"].concat();
+    let asked = line.repeat(100);
+    let mut writer = client.try_clone().expect("a descriptor");
+    let bytes = asked.clone();
+    let writing = thread::spawn(move || {
+        writer.write_all(&bytes).expect("it reads");
+        writer.shutdown(Shutdown::Write).expect("connected");
+    });
+    let reading = thread::spawn(move || {
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).expect("an orderly end");
+        heard
+    });
+    turn_until(&mut server, |server| server.counters().closed_by(CloseReason::PeerEof) == 1);
+    writing.join().expect("it did not fail");
+    assert!(reading.join().expect("it did not fail") == asked, "bytes were changed");
+}
+
+#[test]
+fn the_file_of_a_dead_server_is_replaced_and_of_a_living_one_is_not() {
+    let path = Path::new("stale");
+    // A listener that is dropped leaves its file, as a killed server does.
+    drop(UnixListener::bind(&path.socket).expect("a free path"));
+    assert!(path.socket.exists());
+    let server = serve_at(&path, Limits::default()).expect("nobody answers there");
+    let taken = serve_at(&path, Limits::default()).map(drop).expect_err("the first one does");
+    assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+    assert!(taken.to_string().contains("a server answers"), "{taken}");
+    drop(server);
+    assert!(!path.socket.exists(), "who made it removes it");
+
+    // A server that answers slowly, with its backlog full, is not dead.
+    let busy = serve_at(&path, Limits::default().backlog(1)).expect("a free path");
+    let callers: Vec<_> = (0..2).map(|_| UnixStream::connect(&path.socket)).collect();
+    assert!(callers.iter().all(Result::is_ok), "{callers:?}");
+    assert!(serve_at(&path, Limits::default()).is_err());
+    assert!(path.socket.exists());
+    drop(busy);
+
+    fs::write(&path.socket, "precious").expect("a free path");
+    let taken = serve_at(&path, Limits::default()).map(drop).expect_err("no socket");
+    assert!(taken.to_string().contains("no socket"), "{taken}");
+    assert_eq!(fs::read(&path.socket).expect("untouched"), b"precious");
+}
+
+#[test]
+fn a_server_removes_its_own_file_and_no_other() {
+    let path = Path::new("own");
+    let first = serve_at(&path, Limits::default()).expect("a free path");
+    fs::remove_file(&path.socket).expect("it is there");
+    let second = serve_at(&path, Limits::default()).expect("a free path");
+    drop(first);
+    assert!(path.socket.exists(), "the second one's file");
+    let mut server = second;
+    server.shutdown();
+    assert!(server.turn(Some(Duration::ZERO)).expect("a turn").finished);
+    assert!(!path.socket.exists(), "gone as soon as nobody is taken any more");
+}
+
+#[test]
+fn a_path_too_long_for_a_socket_is_an_error_with_both_numbers() {
+    let mut path = Path::new("long");
+    path.socket = path.folder.join("x".repeat(200));
+    let error = serve_at(&path, Limits::default()).map(drop).expect_err("too long");
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let len = path.socket.as_os_str().len().to_string();
+    assert!(error.to_string().contains(&len) && error.to_string().contains("10"), "{error}");
 }

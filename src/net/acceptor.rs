@@ -68,7 +68,7 @@ impl<L> Acceptor<L> {
     where
         Y: Sys<Listener = L>,
     {
-        match sys.accept(&self.listener) {
+        match sys.accept(&mut self.listener) {
             Ok((stream, addr)) => {
                 self.paused_until = None;
                 Accepted::Caller(stream, addr)
@@ -90,7 +90,7 @@ impl<L> Acceptor<L> {
                 if self.warnings.allows(now) {
                     log::warn!("cannot accept: {error}; trying again every {PAUSE:?}");
                 }
-                if is_no_descriptor(&error) && sys.shed(&self.listener) {
+                if is_no_descriptor(&error) && sys.shed(&mut self.listener) {
                     Accepted::Shed
                 } else {
                     Accepted::Nobody

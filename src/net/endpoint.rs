@@ -13,7 +13,6 @@
 //! into one piece; the loop outside sees only the trait object.
 
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use super::counters::Counters;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::server::{HOLD, Workspace};
-use super::sys::{MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
+use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use super::throttle::Throttle;
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
@@ -37,10 +36,14 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// The most often, for clocks shorter than a few seconds.
 const SHORTEST_SWEEP: Duration = Duration::from_millis(100);
 
+/// Opens a listener with these options and under this name.
+pub(crate) type Open<'a, Y> =
+    dyn FnMut(&mut Y, &ListenOptions, Token) -> io::Result<<Y as Sys>::Listener> + 'a;
+
 /// What the loop knows of an endpoint.
 pub(crate) trait Endpoint<Y: Sys> {
-    /// Opens a listener; the address is the one it really has.
-    fn listen(&mut self, sys: &mut Y, addr: SocketAddr) -> io::Result<SocketAddr>;
+    /// Takes over the listener that `open` opens for it.
+    fn listen(&mut self, sys: &mut Y, open: &mut Open<'_, Y>) -> io::Result<()>;
 
     /// Takes over a listener that was opened for it.
     fn adopt(&mut self, listener: Y::Listener);
@@ -243,7 +246,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             sys.close(stream);
             return None;
         }
-        entry.insert(Peer::new(stream, self.generation, work.tick, conn));
+        let peer = entry.insert(Peer::new(stream, self.generation, work.tick, conn));
+        // A read from a Unix socket ends where its peer has passed a descriptor along,
+        // with bytes behind it: there a short read never says that it is empty.
+        peer.read_closed = matches!(addr, PeerAddr::Unix(_));
         if self.addrs.len() <= key {
             self.addrs.resize(key + 1, addr);
         }
@@ -291,16 +297,16 @@ fn self_entry(id: ConnId) -> Ready {
 }
 
 impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
-    fn listen(&mut self, sys: &mut Y, addr: SocketAddr) -> io::Result<SocketAddr> {
+    fn listen(&mut self, sys: &mut Y, open: &mut Open<'_, Y>) -> io::Result<()> {
         let number = self.acceptors.len();
         if number >= MAX_LISTENERS {
             let text = format!("an endpoint has {MAX_LISTENERS} listeners at most");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let token = Token::listener(self.number, number);
-        let (listener, addr) = sys.listen(addr, &self.limits.listen_options(), token)?;
+        let listener = open(sys, &self.limits.listen_options(), token)?;
         self.adopt(listener);
-        Ok(addr)
+        Ok(())
     }
 
     fn adopt(&mut self, listener: Y::Listener) {

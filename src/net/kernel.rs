@@ -4,15 +4,18 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use mio::net::{TcpListener, TcpStream};
+use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 use super::sys::{ListenOptions, Ready, Sys, Token, Watch};
+use super::unix::UnixListener;
 use crate::proto::service::PeerAddr;
 
 /// Events of one batch. More wait in the kernel for the next.
@@ -33,6 +36,14 @@ pub struct Mio {
     start: Instant,
     /// A descriptor to give up when there is no other.
     reserve: Option<File>,
+}
+
+/// A listener of [`Mio`]: TCP, or a Unix socket.
+pub struct Listener(Kind);
+
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
 }
 
 struct PollWaker(mio::Waker);
@@ -86,7 +97,7 @@ impl AsRawFd for Mio {
 }
 
 impl Sys for Mio {
-    type Listener = TcpListener;
+    type Listener = Listener;
     type Stream = TcpStream;
 
     fn wait(
@@ -123,7 +134,7 @@ impl Sys for Mio {
         addr: SocketAddr,
         options: &ListenOptions,
         token: Token,
-    ) -> io::Result<(TcpListener, SocketAddr)> {
+    ) -> io::Result<(Listener, SocketAddr)> {
         // Not `TcpListener::bind`: mio and std hard-code a backlog of 128, and
         // callers beyond it are stalled for seconds by their SYN timer.
         let socket = Socket::new(Domain::for_address(addr), Type::STREAM, None)?;
@@ -153,22 +164,40 @@ impl Sys for Mio {
         let mut listener = TcpListener::from_std(socket.into());
         let addr = listener.local_addr()?;
         self.poll.registry().register(&mut listener, mio_token(token), Interest::READABLE)?;
-        Ok((listener, addr))
+        Ok((Listener(Kind::Tcp(listener)), addr))
     }
 
-    fn accept(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, PeerAddr)> {
-        let (stream, addr) = listener.accept()?;
-        Ok((stream, addr.into()))
+    fn listen_unix(
+        &mut self,
+        path: &Path,
+        mode: Option<u32>,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Listener> {
+        let listener = UnixListener::bind(path, mode, options)?;
+        let mut source = SourceFd(&listener.as_raw_fd());
+        self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
+        Ok(Listener(Kind::Unix(listener)))
     }
 
-    fn shed(&mut self, listener: &TcpListener) -> bool {
+    fn accept(&mut self, listener: &mut Listener) -> io::Result<(TcpStream, PeerAddr)> {
+        match &mut listener.0 {
+            Kind::Tcp(listener) => listener.accept().map(|(stream, addr)| (stream, addr.into())),
+            Kind::Unix(listener) => {
+                let (stream, number) = listener.accept()?;
+                Ok((TcpStream::from_std(stream), PeerAddr::Unix(number)))
+            }
+        }
+    }
+
+    fn shed(&mut self, listener: &mut Listener) -> bool {
         self.reserve = None;
-        let shed = listener.accept().is_ok();
+        let shed = self.accept(listener).is_ok();
         self.reserve = open_reserve();
         shed
     }
 
-    fn close_listener(&mut self, listener: TcpListener) {
+    fn close_listener(&mut self, listener: Listener) {
         drop(listener);
     }
 
@@ -239,9 +268,9 @@ mod tests {
             give_up: Some(Duration::from_secs(30)),
         };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
+        let (mut listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         let _caller = Caller::connect(addr).unwrap();
-        let (stream, _) = mio.accept(&listener).unwrap();
+        let (stream, _) = mio.accept(&mut listener).unwrap();
         let socket = SockRef::from(&stream);
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         if cfg!(target_os = "linux") {
@@ -258,10 +287,10 @@ mod tests {
         let mut mio = Mio::new().unwrap();
         let options = ListenOptions { backlog: 16, send_buffer: None, give_up: None };
         let addr = "127.0.0.1:0".parse().unwrap();
-        let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
-        assert!(!mio.shed(&listener), "nobody called");
+        let (mut listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
+        assert!(!mio.shed(&mut listener), "nobody called");
         let mut caller = Caller::connect(addr).unwrap();
-        assert!(mio.shed(&listener));
+        assert!(mio.shed(&mut listener));
         assert_eq!(caller.read(&mut [0; 1]).unwrap(), 0, "the caller is told");
         assert!(mio.reserve.is_some());
     }

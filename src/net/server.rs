@@ -18,12 +18,13 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::counters::Counters;
-use super::endpoint::{Endpoint, TypedEndpoint};
+use super::endpoint::{Endpoint, Open, TypedEndpoint};
 use super::handle::{Command, Handle, Inbox};
 use super::kernel::Mio;
 use super::limits::Limits;
@@ -312,11 +313,44 @@ impl<Y: Sys> Server<Y> {
         endpoint: EndpointId,
         addr: impl ToSocketAddrs,
     ) -> io::Result<SocketAddr> {
+        first_of(addr, |addr| {
+            let mut real = addr;
+            self.open(endpoint, &mut |sys, options, token| {
+                let (listener, addr) = sys.listen(addr, options, token)?;
+                real = addr;
+                Ok(listener)
+            })?;
+            Ok(real)
+        })
+    }
+
+    /// Has `endpoint` listen at `path`, a Unix socket, beside where it listens already.
+    /// Its file has the permissions `mode` (like 0o660), or what the umask leaves, and
+    /// is removed when the server stops listening. A file that a killed server has left
+    /// is replaced; where one answers, it is not. Peers are
+    /// [`PeerAddr::Unix`](crate::PeerAddr::Unix).
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInUse`](ErrorKind::AddrInUse): a server answers there, or the file is no
+    /// socket. [`InvalidInput`](ErrorKind::InvalidInput): the path is too long. The
+    /// file system's others.
+    pub fn listen_unix(
+        &mut self,
+        endpoint: EndpointId,
+        path: impl AsRef<Path>,
+        mode: Option<u32>,
+    ) -> io::Result<()> {
+        let path = path.as_ref();
+        self.open(endpoint, &mut |sys, options, token| sys.listen_unix(path, mode, options, token))
+    }
+
+    fn open(&mut self, endpoint: EndpointId, open: &mut Open<'_, Y>) -> io::Result<()> {
         let Some(endpoint) = self.endpoints.get_mut(usize::from(endpoint.0)) else {
             let text = "this endpoint belongs to another server";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));
         };
-        first_of(addr, |addr| endpoint.listen(&mut self.sys, addr))
+        endpoint.listen(&mut self.sys, open)
     }
 
     /// How long a shutdown waits for messages that were begun and replies that are

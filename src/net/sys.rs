@@ -11,6 +11,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -55,16 +56,32 @@ pub trait Sys {
         token: Token,
     ) -> io::Result<(Self::Listener, SocketAddr)>;
 
+    /// The same at a path of the file system: a Unix socket, with the permissions
+    /// `mode`, or what the umask leaves. Default: there is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; [`Unsupported`](io::ErrorKind::Unsupported) by default.
+    fn listen_unix(
+        &mut self,
+        _path: &Path,
+        _mode: Option<u32>,
+        _options: &ListenOptions,
+        _token: Token,
+    ) -> io::Result<Self::Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the next connection from the queue; it is not watched yet.
     ///
     /// # Errors
     ///
     /// The kernel's; [`WouldBlock`](io::ErrorKind::WouldBlock) if nobody waits.
-    fn accept(&mut self, listener: &Self::Listener) -> io::Result<(Self::Stream, PeerAddr)>;
+    fn accept(&mut self, listener: &mut Self::Listener) -> io::Result<(Self::Stream, PeerAddr)>;
 
     /// With no descriptor left: gives up a reserved one to take the next caller,
     /// hangs up on it, and reserves again. True if there was one.
-    fn shed(&mut self, listener: &Self::Listener) -> bool;
+    fn shed(&mut self, listener: &mut Self::Listener) -> bool;
 
     /// Stops listening. Who waits in the queue is reset.
     fn close_listener(&mut self, listener: Self::Listener);

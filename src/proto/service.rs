@@ -328,14 +328,18 @@ pub enum PeerAddr {
     V4(SocketAddrV4),
     /// IPv6 address and port.
     V6(Ipv6Addr, u16),
+    /// A Unix socket. Its callers have no address; this is their number, from 1 on, in
+    /// the order of their calls.
+    Unix(u32),
 }
 
 impl PeerAddr {
-    /// The address without its port.
-    pub fn ip(&self) -> IpAddr {
+    /// The address without its port; `None` for a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
         match self {
-            Self::V4(addr) => IpAddr::V4(*addr.ip()),
-            Self::V6(ip, _) => IpAddr::V6(*ip),
+            Self::V4(addr) => Some(IpAddr::V4(*addr.ip())),
+            Self::V6(ip, _) => Some(IpAddr::V6(*ip)),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -354,6 +358,7 @@ impl fmt::Display for PeerAddr {
         match self {
             Self::V4(addr) => addr.fmt(f),
             Self::V6(ip, port) => write!(f, "[{ip}]:{port}"),
+            Self::Unix(number) => write!(f, "unix#{number}"),
         }
     }
 }
@@ -500,7 +505,8 @@ mod tests {
         for text in ["127.0.0.1:80", "[::1]:7000", "[fe80::1:2]:65535"] {
             let addr: SocketAddr = text.parse().unwrap();
             let peer = PeerAddr::from(addr);
-            assert_eq!((peer.to_string(), peer.ip()), (text.to_string(), addr.ip()));
+            assert_eq!((peer.to_string(), peer.ip()), (text.to_string(), Some(addr.ip())));
         }
+        assert_eq!(PeerAddr::Unix(7).to_string(), "unix#7");
     }
 }

@@ -250,7 +250,7 @@ impl Sys for Script {
         Ok(((), addr))
     }
 
-    fn accept(&mut self, (): &()) -> io::Result<(usize, PeerAddr)> {
+    fn accept(&mut self, (): &mut ()) -> io::Result<(usize, PeerAddr)> {
         let mut world = self.world();
         world.calls.push(Call::Accept);
         fails(&mut world.accept_errors)?;
@@ -259,7 +259,7 @@ impl Sys for Script {
         Ok((id, addr.into()))
     }
 
-    fn shed(&mut self, (): &()) -> bool {
+    fn shed(&mut self, (): &mut ()) -> bool {
         let mut world = self.world();
         world.calls.push(Call::Shed);
         let Some(id) = world.backlog.pop_front() else { return false };

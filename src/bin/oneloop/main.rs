@@ -3,6 +3,7 @@
 //! What a library must not do happens here: signals are caught, the log goes to
 //! stderr, and the limit of descriptors is raised.
 
+mod address;
 mod ending;
 mod framing;
 mod journal;

@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
+use crate::address::{self, Address};
 use crate::ending::Ending;
 use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
@@ -38,10 +39,14 @@ The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begu
 exits with 0; a second one ends it at once. Every flag with a value can be given as an
 environment variable, too: ONELOOP_MAX_MESSAGE=64k for --max-message 64k.")]
 pub(crate) struct Serve {
-    /// Where to listen: host:port or [v6]:port; port 0 takes a free one. Repeatable
+    /// Where to listen: host:port, [v6]:port, unix:PATH; port 0 takes a free one. Repeatable
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
-    #[arg(value_delimiter = ',')]
-    listen: Vec<String>,
+    #[arg(value_delimiter = ',', value_parser = address::parse)]
+    listen: Vec<Address>,
+
+    /// Permissions of a unix: socket, as for chmod [default: what the umask leaves]
+    #[arg(long, value_name = "MODE", value_parser = units::mode)]
+    unix_mode: Option<u32>,
 
     #[command(flatten)]
     framing: FramingFlags,
@@ -145,9 +150,6 @@ impl Serve {
         let framing = self.framing.pair()?;
         let preset = self.framing.preset;
         let limits = self.limits.limits(preset.and_then(|preset| preset.connections))?;
-        for addr in &self.listen {
-            check_addr(addr)?;
-        }
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {
@@ -209,9 +211,15 @@ impl Serve {
             })
             .map_err(|error| runtime("cannot catch signals", &error))?;
         for addr in &self.listen {
-            let addr = server
-                .listen(endpoint, addr.as_str())
-                .map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
+            let listening = match addr {
+                Address::Tcp(name) => {
+                    server.listen(endpoint, name.as_str()).map(|addr| addr.to_string())
+                }
+                Address::Unix(path) => {
+                    server.listen_unix(endpoint, path, self.unix_mode).map(|()| addr.to_string())
+                }
+            };
+            let addr = listening.map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
             log::info!("[LISTENING] Server is listening on {addr}");
         }
         run_loop(&mut server, &mut signals, &gates)
@@ -288,26 +296,19 @@ impl LimitFlags {
     }
 }
 
-/// Refuses what cannot be an address; whether it is one here turns out later.
-fn check_addr(addr: &str) -> Result<(), Failure> {
-    let port = addr.rsplit_once(':').filter(|(host, _)| {
-        let bracketed = host.starts_with('[') && host.ends_with(']');
-        !host.is_empty() && (bracketed || !host.contains(':'))
-    });
-    match port.map(|(_, port)| port.parse::<u16>()) {
-        Some(Ok(_)) => Ok(()),
-        _ => Err(Failure::Usage(format!(
-            "--listen '{}': not an address; say host:port or [v6]:port, as in 127.0.0.1:7000",
-            addr.escape_debug()
-        ))),
-    }
-}
-
-fn cannot_listen(addr: &str, error: &io::Error) -> String {
-    let advice = match error.kind() {
-        ErrorKind::AddrInUse => "; see who has it with `ss -ltnp`, or let -l 127.0.0.1:0 choose",
-        ErrorKind::PermissionDenied => "; ports below 1024 need a privilege, 7000 does not",
-        ErrorKind::AddrNotAvailable => "; this machine has no such address, `ip addr` lists them",
+fn cannot_listen(addr: &Address, error: &io::Error) -> String {
+    let advice = match (addr, error.kind()) {
+        (Address::Tcp(_), ErrorKind::AddrInUse) => {
+            "; see who has it with `ss -ltnp`, or let -l 127.0.0.1:0 choose"
+        }
+        (Address::Tcp(_), ErrorKind::PermissionDenied) => {
+            "; ports below 1024 need a privilege, 7000 does not"
+        }
+        (Address::Tcp(_), ErrorKind::AddrNotAvailable) => {
+            "; this machine has no such address, `ip addr` lists them"
+        }
+        (Address::Unix(_), ErrorKind::AddrInUse) => "; see who has it with `ss -lxp`",
+        (Address::Unix(_), ErrorKind::NotFound) => "; its folder must exist",
         _ => "",
     };
     format!("cannot listen on {addr}: {error}{advice}")
@@ -324,7 +325,8 @@ mod tests {
     /// The tests may run as root, who may listen anywhere.
     #[test]
     fn a_port_that_needs_a_privilege_is_said_to() {
-        let text = cannot_listen("0.0.0.0:80", &ErrorKind::PermissionDenied.into());
+        let addr = Address::Tcp("0.0.0.0:80".into());
+        let text = cannot_listen(&addr, &ErrorKind::PermissionDenied.into());
         assert!(text.contains("0.0.0.0:80") && text.contains("need a privilege"), "{text}");
     }
 }

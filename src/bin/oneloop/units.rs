@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+/// Permissions of a file in octal digits, as chmod takes them.
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
+    let octal = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
+    let mode = octal.then(|| u32::from_str_radix(text, 8).ok()).flatten();
+    mode.filter(|mode| *mode <= 0o777).ok_or("not permissions in octal, like 660".into())
+}
+
 /// Bytes; k, m, g count by 1024.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
@@ -88,6 +95,10 @@ mod tests {
         }
         assert_eq!(maybe_span("off"), Ok(MaybeSpan(None)));
         assert_eq!((count("10k"), count("2m"), count("7")), (Ok(10_000), Ok(2_000_000), Ok(7)));
+        assert_eq!((mode("660"), mode("0700"), mode("0")), (Ok(0o660), Ok(0o700), Ok(0)));
+        for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
+            assert!(mode(text).is_err(), "{text}");
+        }
         for text in ["", "k", "-1", "+1", "1.5k", "1g", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
         }

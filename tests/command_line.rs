@@ -1,102 +1,17 @@
 //! The program as its users meet it: exit codes, error lines, log lines, signals.
 #![cfg(feature = "cli")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+#[path = "support/serving.rs"]
+mod serving;
+
+use std::fs;
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::{Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn oneloop(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_oneloop"));
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-/// A server that runs until it is dropped, and what it said so far.
-struct Serving {
-    child: Child,
-    log: Receiver<String>,
-    said: Vec<String>,
-    addr: String,
-}
-
-impl Serving {
-    fn start(args: &[&str]) -> Self {
-        let mut command = oneloop(&["serve"]);
-        Self::spawn(command.args(args))
-    }
-
-    fn spawn(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary was built");
-        let stderr = child.stderr.take().expect("piped");
-        let (line, log) = channel();
-        thread::spawn(move || {
-            let lines = BufReader::new(stderr).lines();
-            lines.map_while(Result::ok).try_for_each(|text| line.send(text))
-        });
-        let mut serving = Self { child, log, said: Vec::new(), addr: String::new() };
-        let listening = serving.hear("[LISTENING]");
-        serving.addr = listening.rsplit(' ').next().expect("an address at the end").to_string();
-        serving
-    }
-
-    /// Waits for a line with `words` in it.
-    fn hear(&mut self, words: &str) -> String {
-        loop {
-            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
-                panic!("no {words:?} in {:#?}", self.said)
-            };
-            self.said.push(line.clone());
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-
-    fn connect(&self) -> TcpStream {
-        let client = TcpStream::connect(&self.addr).expect("it listens");
-        client.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        client
-    }
-
-    /// Sends `bytes` and the end, and returns all that comes back.
-    fn ask(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut client = self.connect();
-        client.write_all(bytes).expect("it reads");
-        client.shutdown(Shutdown::Write).expect("connected");
-        let mut reply = Vec::new();
-        client.read_to_end(&mut reply).expect("an orderly end");
-        reply
-    }
-
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &pid]).status();
-        assert!(sent.expect("kill is everywhere").success());
-    }
-
-    fn wait(&mut self) -> ExitStatus {
-        let end = Instant::now() + PATIENCE;
-        while Instant::now() < end {
-            if let Some(status) = self.child.try_wait().expect("our own child") {
-                return status;
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
-        panic!("it does not end: {:#?}", self.said);
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use serving::{PATIENCE, Serving, oneloop};
 
 /// The exit code and the one line of an error.
 fn refused(output: &Output) -> (Option<i32>, String) {
@@ -170,7 +85,13 @@ fn what_fails_here_and_now_is_one_line_and_exits_with_1() {
 
 #[test]
 fn help_fits_on_a_screen_and_goes_to_stdout() {
-    for args in [&["--help"][..], &["serve", "--help"], &["serve", "-h"], &["presets", "-h"]] {
+    for args in [
+        &["--help"][..],
+        &["serve", "--help"],
+        &["serve", "-h"],
+        &["presets", "-h"],
+        &["send", "-h"],
+    ] {
         let output = oneloop(args).output().expect("the binary was built");
         let text = String::from_utf8(output.stdout).expect("text");
         assert!(output.status.success() && output.stderr.is_empty(), "{args:?}");
@@ -380,6 +301,123 @@ fn five_thousand_connects_in_a_burst_are_all_served() {
         client.read_exact(&mut reply).expect("each is served");
         assert_eq!(&reply, b"hello\n");
     }
+}
+
+/// What `oneloop send` prints, says and exits with, given `input` on stdin.
+fn send(args: &[&str], input: &[u8]) -> (String, String, Option<i32>) {
+    let mut command = oneloop(&["send"]);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    let writing = thread::spawn(move || {
+        // It may end before it has read everything.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().expect("our own child");
+    writing.join().expect("it cannot fail");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn send_sends_arguments_or_lines_and_prints_replies_one_a_line() {
+    let any = "--listen=127.0.0.1:0";
+    let lines = Serving::start(&[any]);
+    let done = |text: &str| (text.to_string(), String::new(), Some(0));
+    assert_eq!(
+        send(&[&lines.addr, "hello", "", "two words"], b"ignored"),
+        done("hello\n\ntwo words\n")
+    );
+    assert_eq!(send(&[&lines.addr], b"one\n\ntwo"), done("one\n\ntwo\n"), "the last without LF");
+    assert_eq!(send(&[&lines.addr], b""), done(""));
+
+    for spec in oneloop::AnyFraming::WORDS {
+        let spec = spec.replace("BYTES", ";").replace("fixed:N", "fixed:5").replace('N', "8");
+        let server = Serving::start(&[any, "-f", &spec]);
+        let done = done(if spec == "raw" { "helloworld\n" } else { "hello\nworld\n" });
+        assert_eq!(send(&[&server.addr, "-f", &spec, "hello", "world"], b""), done, "{spec}");
+    }
+    let header = Serving::start(&[any, "--preset=header64"]);
+    let replies = send(&[&header.addr, "--preset=header64", "hello", "!DISCONNECT"], b"");
+    assert_eq!(replies, done("Msg receivedMsg received\n"));
+}
+
+/// Both ends have buffers; neither may wait for the other with both full.
+#[test]
+fn send_reads_replies_while_it_writes_however_much_there_is() {
+    let server = Serving::start(&["--listen=127.0.0.1:0", "-f", "u32be"]);
+    let input: String = (0..400_000).map(|n| format!("line {n} of very many\n")).collect();
+    let (replies, said, code) = send(&[&server.addr, "-f", "u32be"], input.as_bytes());
+    assert_eq!((said.as_str(), code), ("", Some(0)));
+    assert!(replies == input, "{} bytes of {}", replies.len(), input.len());
+}
+
+#[test]
+fn what_send_cannot_do_is_one_line_with_the_address_and_an_exit_code() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let nobody = free.to_string();
+    let server = Serving::start(&["--listen=127.0.0.1:0", "--max-message=1k"]);
+    let one = Serving::start(&["--listen=127.0.0.1:0", "--messages=1"]);
+    let binary = Serving::start(&["--listen=127.0.0.1:0", "-f", "u8", "--reply-framing=u32le"]);
+    let long = "x".repeat(2000);
+    #[rustfmt::skip]
+    let cases: &[(&[&str], &str, i32, &[&str])] = &[
+        // arguments                              stdout     code  words
+        (&[&nobody, "hello"],                         "",        1, &[&nobody, "cannot connect", "does the server run"]),
+        (&["unix:/nowhere/socket", "hello"],          "",        1, &["unix:/nowhere/socket", "cannot connect"]),
+        (&["nowhere", "hello"],                       "",        2, &["'nowhere'", "host:port"]),
+        (&[&server.addr, "-f", "u8", "ok", &long],    "",        2, &["message 2", "2000", "255"]),
+        (&[&server.addr, "a\nb"],                     "",        2, &["message 1", "delimiter", "byte 1"]),
+        (&[&server.addr, "--max-message=1k"],         "short\n", 1, &["line 2", "2000", "1024"]),
+        (&[&binary.addr, "-f", "u8", "--reply-framing=u32be", "hello"], "", 1, &["reply 1", "83886080"]),
+        (&[&binary.addr, "-f", "u8", "--reply-framing=lines", "hello"], "", 1, &["reply 1", "ended 9 bytes"]),
+        (&[&server.addr, "-f", "u32"],                "",        2, &["'u32'", "no framing"]),
+    ];
+    for (args, stdout, code, words) in cases {
+        let input = format!("short\n{long}\nnever sent\n");
+        let (printed, said, exit) = send(args, input.as_bytes());
+        assert_eq!((printed.as_str(), exit), (*stdout, Some(*code)), "{args:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
+        for word in *words {
+            assert!(said.contains(word), "{args:?}: no {word:?} in: {said}");
+        }
+    }
+
+    // The server closes while the input goes on.
+    let mut command = oneloop(&["send", &one.addr]);
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary was built");
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(b"hello\n").expect("it reads");
+    let output = child.wait_with_output().expect("our own child");
+    drop(stdin);
+    assert_eq!(output.stdout, b"hello\n");
+    let (code, line) = refused(&output);
+    assert!(code == Some(1) && line.contains("closed before the end of the input"), "{line}");
+}
+
+#[test]
+fn serve_and_send_meet_at_a_unix_socket_and_its_file_goes_with_the_server() {
+    let path = std::env::temp_dir().join(format!("oneloop-{}.sock", std::process::id()));
+    let addr = format!("unix:{}", path.display());
+    for end in ["KILL", "TERM"] {
+        let mut server = Serving::start(&["-l", &addr, "--unix-mode=600"]);
+        assert_eq!(server.addr, addr);
+        assert_eq!(send(&[&addr, "hello"], b""), ("hello\n".into(), String::new(), Some(0)));
+        assert!(server.hear("[CLOSED]").contains("unix#1: peer_eof"));
+        let second = oneloop(&["serve", "-q", "-l", &addr]).output().expect("the binary was built");
+        let (code, line) = refused(&second);
+        assert!(code == Some(1) && line.contains("a server answers there"), "{line}");
+        server.signal(end);
+        server.wait();
+        assert_eq!(path.exists(), end == "KILL", "after SIG{end}");
+    }
+    assert!(fs::metadata(&path).is_err());
 }
 
 /// The table of limits, the exit codes and the defaults: as the program has them.

@@ -10,7 +10,7 @@ use crate::units;
 /// Framings, by name or by SPEC.
 #[derive(Args)]
 pub(crate) struct FramingFlags {
-    /// Be the server of a document: flags not given are as `oneloop presets` shows
+    /// A server of the documents: what is not given is as `oneloop presets` shows
     #[arg(long, value_name = "NAME", value_parser = presets::parser(), hide_possible_values = true)]
     pub(crate) preset: Option<&'static Preset>,
 

@@ -8,6 +8,7 @@ mod ending;
 mod framing;
 mod journal;
 mod presets;
+mod send;
 mod serve;
 mod units;
 
@@ -24,7 +25,8 @@ use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
 Examples:
   oneloop serve                                   echo lines on 127.0.0.1:7000
   oneloop serve -l 0.0.0.0:9000 -f u32be,max=64k  echo frames with a 4-byte length
-  printf 'hello\\n' | nc -N 127.0.0.1 7000         talk to the first one")]
+  oneloop serve --preset header64                 be the server of a known tutorial
+  oneloop send 127.0.0.1:7000 hello               talk to the first one")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +40,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
+    Send(send::Send),
     Presets(presets::Presets),
 }
 
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     };
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Send(send) => send.run(),
         Command::Presets(presets) => presets.run(),
     };
     match done {

@@ -307,7 +307,6 @@ fn cannot_listen(addr: &Address, error: &io::Error) -> String {
         (Address::Tcp(_), ErrorKind::AddrNotAvailable) => {
             "; this machine has no such address, `ip addr` lists them"
         }
-        (Address::Unix(_), ErrorKind::AddrInUse) => "; see who has it with `ss -lxp`",
         (Address::Unix(_), ErrorKind::NotFound) => "; its folder must exist",
         _ => "",
     };

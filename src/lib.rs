@@ -42,6 +42,7 @@
 pub mod net;
 pub mod proto;
 pub mod services;
+mod throttle;
 
 #[doc(inline)]
 pub use net::{

@@ -12,7 +12,6 @@ mod limits;
 mod peer;
 mod server;
 mod sys;
-mod throttle;
 mod timers;
 mod unix;
 

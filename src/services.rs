@@ -1,8 +1,10 @@
 //! Ready-made services, each small enough to copy as a beginning.
 
 mod oneline;
+mod railroad;
 
 pub use oneline::{OneLine, Packet};
+pub use railroad::Railroad;
 
 use crate::proto::service::{Audience, Context, Served, Service};
 

@@ -8,8 +8,8 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::sys::Sys;
-use super::throttle::Throttle;
 use crate::proto::service::PeerAddr;
+use crate::throttle::Throttle;
 
 /// Connections accepted in one turn, so that those which are open keep theirs.
 pub(crate) const ACCEPTS_PER_TURN: usize = 128;

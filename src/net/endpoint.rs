@@ -24,12 +24,12 @@ use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::server::{HOLD, Workspace};
 use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
-use super::throttle::Throttle;
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 use crate::proto::tick::Tick;
+use crate::throttle::Throttle;
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);

@@ -1,8 +1,12 @@
 //! Ready-made services, each small enough to copy as a beginning.
 
+#[cfg(feature = "average")]
+mod average;
 mod oneline;
 mod railroad;
 
+#[cfg(feature = "average")]
+pub use average::Average;
 pub use oneline::{OneLine, Packet};
 pub use railroad::Railroad;
 

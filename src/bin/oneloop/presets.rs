@@ -31,12 +31,14 @@ pub(crate) struct Preset {
 /// The reply framing that is the framing of messages, whatever that is.
 pub(crate) const SAME: &str = "same";
 
-use ServiceName::{Echo, Oneline, Receipt};
+use ServiceName::{Average, Echo, Oneline, Railroad, Receipt};
 
 #[rustfmt::skip]
-const PRESETS: [Preset; 5] = [
+const PRESETS: [Preset; 7] = [
     Preset::row("msgsocket", "base128",        Echo,     "message sockets: length in two digits"),
+    Preset::row("railroad",  "base128",        Railroad, "throttles of a model railroad"),
     Preset::row("string8",   "ascii:8",        Echo,     "send_string, read_string"),
+    Preset::row("average",   "ascii:8",        Average,  "lists of numbers, by send_string"),
     Preset::row("oneline",   "lines",          Oneline,  "the socket-oneline package").connections(1),
     Preset::row("sized",     "u32be",          Receipt,  "<size><data>, acknowledged"),
     Preset::row("header64",  "ascii:64:space", Receipt,  "64-byte headers, bare text back").replies("raw").closing_word("!DISCONNECT"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
-use oneloop::services::{Broadcast, Echo, OneLine, Receipt, Sink};
+use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
 use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
@@ -32,7 +32,8 @@ SPEC is a word with options behind commas, as in u32be,max=64k:
   all of them                                                    max=SIZE
 
 SERVICES: echo; receipt answers Msg received; oneline knows ping, disconnect and
-shutdown, so any client can stop the server; broadcast hands on to all others; sink.
+shutdown, so any client can stop the server; average answers a list of numbers, as text,
+JSON or pickle; railroad is the hub of throttles; broadcast hands on to all others; sink.
 SIZE is bytes, or with k, m, g (1024 each); TIME is 500ms, 30s, 1.5m or 2h.
 
 The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begun and
@@ -80,6 +81,8 @@ pub(crate) enum ServiceName {
     Echo,
     Receipt,
     Oneline,
+    Average,
+    Railroad,
     Broadcast,
     Sink,
 }
@@ -156,6 +159,8 @@ impl Serve {
             ServiceName::Echo => self.serve(framing, Echo, limits),
             ServiceName::Receipt => self.serve(framing, Receipt::default(), limits),
             ServiceName::Oneline => self.serve(framing, OneLine::default(), limits),
+            ServiceName::Average => self.serve(framing, Average, limits),
+            ServiceName::Railroad => self.serve(framing, Railroad::default(), limits),
             ServiceName::Broadcast => self.serve(framing, Broadcast, limits),
             ServiceName::Sink => self.serve(framing, Sink, limits),
         }

@@ -10,7 +10,7 @@ use crate::units;
 /// Framings, by name or by SPEC.
 #[derive(Args)]
 pub(crate) struct FramingFlags {
-    /// A server of the documents: what is not given is as `oneloop presets` shows
+    /// A server of the documents; `oneloop presets` shows them
     #[arg(long, value_name = "NAME", value_parser = presets::parser(), hide_possible_values = true)]
     pub(crate) preset: Option<&'static Preset>,
 
@@ -22,7 +22,7 @@ pub(crate) struct FramingFlags {
     #[arg(long, value_name = "SPEC")]
     reply_framing: Option<String>,
 
-    /// Largest message, in and out; max= in a SPEC wins [default: 1m, lines 64k]
+    /// Largest message; max= in a SPEC wins [default: 1m, lines 64k]
     #[arg(long, value_name = "SIZE", value_parser = units::size, help_heading = "Limits")]
     max_message: Option<usize>,
 }

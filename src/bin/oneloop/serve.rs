@@ -40,12 +40,12 @@ The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begu
 exits with 0; a second one ends it at once. Every flag with a value can be given as an
 environment variable, too: ONELOOP_MAX_MESSAGE=64k for --max-message 64k.")]
 pub(crate) struct Serve {
-    /// Where to listen: host:port, [v6]:port, unix:PATH; port 0 takes a free one. Repeatable
+    /// Where to listen: host:port, [v6]:port, unix:PATH; port 0 is any; repeatable
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:7000")]
     #[arg(value_delimiter = ',', value_parser = address::parse)]
     listen: Vec<Address>,
 
-    /// Permissions of a unix: socket, as for chmod [default: what the umask leaves]
+    /// Permissions of a unix: socket, like 660 [default: by the umask]
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     unix_mode: Option<u32>,
 
@@ -105,12 +105,12 @@ struct LimitFlags {
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     when_full: WhenFullName,
 
-    /// Callers that may wait to be accepted; the kernel's somaxconn holds as well
+    /// Callers that may wait to be accepted, up to the kernel's somaxconn
     #[arg(long, value_name = "N", default_value = "4096")]
     #[arg(value_parser = clap::value_parser!(i32).range(1..=65_535))]
     backlog: i32,
 
-    /// Output of one peer that waits before reading from it pauses
+    /// Waiting output of one peer at which reading pauses
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64k")]
     output_high: usize,
 
@@ -118,11 +118,11 @@ struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "32k")]
     output_low: usize,
 
-    /// Waiting output that closes the connection [default: high and one message]
+    /// Waiting output that ends it [default: high and one message]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     output_max: Option<usize>,
 
-    /// The kernel's buffer for what one peer is sent, or off to let it choose
+    /// The kernel's buffer for output of one peer, or off: its choice
     #[arg(long, value_name = "SIZE", value_parser = units::maybe_size, default_value = "64k")]
     send_buffer: MaybeSize,
 
@@ -134,7 +134,7 @@ struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "off")]
     idle_timeout: MaybeSpan,
 
-    /// Time in which a peer has to take 16 KiB of what waits for it, or off
+    /// Time in which a peer has to take 16 KiB of its output, or off
     #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "30s")]
     write_timeout: MaybeSpan,
 

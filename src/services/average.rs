@@ -151,11 +151,16 @@ fn from_json(message: &[u8]) -> Result<Vec<f64>, Wrong> {
 }
 
 fn from_pickle(message: &[u8]) -> Result<Vec<f64>, Wrong> {
-    let pickle = match message {
-        [0xc2, ..] => Cow::Owned(from_latin_1(message)?),
-        _ => Cow::Borrowed(message),
+    let pickle = match check_opcodes(message) {
+        Ok(()) => Cow::Borrowed(message),
+        // It may have been text on its way. Protocols above 1 show it: they begin with
+        // 0x80, which is no UTF-8.
+        Err(wrong) => {
+            let pickle = from_latin_1(message).ok_or(wrong)?;
+            check_opcodes(&pickle)?;
+            Cow::Owned(pickle)
+        }
     };
-    check_opcodes(&pickle)?;
     let items = match serde_pickle::value_from_slice(&pickle, DeOptions::new()) {
         Ok(Value::List(items) | Value::Tuple(items)) => items,
         Ok(_) | Err(_) => return Err(Wrong::Pickle),
@@ -170,11 +175,11 @@ fn from_pickle(message: &[u8]) -> Result<Vec<f64>, Wrong> {
     items.into_iter().enumerate().map(number).collect()
 }
 
-/// The bytes that were decoded as latin-1 before they were sent as UTF-8.
-fn from_latin_1(message: &[u8]) -> Result<Vec<u8>, Wrong> {
-    let text = str::from_utf8(message).map_err(|e| Wrong::NotText { at: e.valid_up_to() })?;
-    let byte = |(at, char)| u8::try_from(u32::from(char)).map_err(|_| Wrong::NotText { at });
-    text.char_indices().map(byte).collect()
+/// The bytes that were decoded as latin-1 before they were sent as UTF-8; `None` if
+/// they were not.
+fn from_latin_1(message: &[u8]) -> Option<Vec<u8>> {
+    let text = str::from_utf8(message).ok().filter(|text| !text.is_ascii())?;
+    text.chars().map(|char| u8::try_from(u32::from(char)).ok()).collect()
 }
 
 /// Lets a flat list of numbers pass and nothing else.
@@ -312,6 +317,7 @@ mod tests {
             ("a tuple of one",          b"\x80\x02K\x07\x85q\0.",       "7"),
             ("a tuple of four",         b"\x80\x04\x95\x0c\0\0\0\0\0\0\0(K\x01K\x02K\x03K\x04t\x94.", "2.5"),
             ("in batches",              b"\x80\x03]q\0(K\x01K\x02e(K\x03e.", "2"),
+            ("protocol 1 so",           b"]q\0(M\xc3\xa8\x03M\xc3\xbf\xc3\xbfe.", "33267.5"),
             ("as UTF-8 of latin-1",     b"\xc2\x80\x04]\xc2\x94(M\xc3\xa8\x03M\xc3\xbf\xc3\xbfe.", "33267.5"),
         ];
         for (name, message, expected) in cases {

@@ -13,7 +13,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take that should take no time.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -307,4 +307,98 @@ fn from_another_thread_tells_all_clients_and_ends_with_its_input() {
     }
     drop(clients);
     assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn oneline_answers_with_no_packet_one_or_several_and_ends_when_told_to() {
+    let mut example = Example::start("oneline");
+    let mut client = example.connect();
+    say(&mut client, b"ping\nset volts 4.5\nset amps 2\nget volts\nlist\nget o\x1bhms\n\xff\n\n");
+    hear(&mut client, b"pong\n4.5\namps 2\nvolts 4.5\n");
+    hear(
+        &mut client,
+        b"error: no 'o\x1bhms' is set\ninvalid\nerror: say set NAME VALUE, get NAME or list\n",
+    );
+    // The second client waits in the backlog until the first has left.
+    let mut second = example.connect();
+    say(&mut second, b"get amps\nshutdown\n");
+    say(&mut client, b"disconnect\n");
+    assert_eq!(hear_all(&mut client), b"");
+    drop(client);
+    assert_eq!(hear_all(&mut second), b"2\n");
+    drop(second);
+    assert!(example.child.wait().unwrap().success());
+}
+
+#[test]
+fn two_framings_carry_messages_across_and_never_back() {
+    let mut example = Example::start("two_framings");
+    let second = example.line();
+    let frames: SocketAddr = second.strip_prefix("listening on ").unwrap().parse().unwrap();
+    let mut people = [example.connect(), example.connect()];
+    let mut instrument = TcpStream::connect(frames).unwrap();
+    instrument.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Each side is known to be there once the other has heard of it.
+    say(&mut instrument, b"\0\0\0\x02hi");
+    for person in &mut people {
+        say(person, b"measure!\n");
+        hear(&mut instrument, b"\0\0\0\x08measure!");
+    }
+    say(&mut instrument, b"\0\0\0\x0421 C");
+    for person in &mut people {
+        let first = hear_line(person);
+        let heard = if first == "hi\n" { hear_line(person) } else { first };
+        assert_eq!(heard, "21 C\n");
+    }
+    let [mut first, _] = people;
+    first.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(hear_all(&mut first), b"", "nobody hears what their own side says");
+}
+
+#[test]
+fn chat_gives_each_name_once_and_tells_who_comes_speaks_and_leaves() {
+    let example = Example::start("chat");
+    let mut ann = example.connect();
+    say(&mut ann, b"\nann\n");
+    hear(&mut ann, b"! your name?\nwelcome, ann\n");
+    let mut bob = example.connect();
+    say(&mut bob, b"ann\n");
+    say(&mut bob, &[&b"b".repeat(21)[..], b"\nb\x1b[2J\n\xff\nbob\n"].concat());
+    hear(&mut bob, b"! that name is taken\n! a shorter name?\n! only text, please\n");
+    hear(&mut bob, b"! only text, please\nwelcome, bob\n");
+    hear(&mut ann, b"* bob is here\n");
+    // The longest line that may come in goes out with a name in front.
+    let longest = b"x".repeat(1000);
+    say(&mut bob, &[&longest[..], b"\n"].concat());
+    hear(&mut ann, &[b"bob: ", &longest[..], b"\n"].concat());
+    say(&mut ann, b"/who\n");
+    hear(&mut ann, b"here: ann, bob\n");
+    bob.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(hear_all(&mut bob), b"");
+    hear(&mut ann, b"* bob has left\n");
+    let mut again = example.connect();
+    say(&mut again, b"bob\n");
+    hear(&mut again, b"welcome, bob\n");
+}
+
+#[test]
+fn slow_reader_is_closed_after_a_while_and_the_others_never_wait_for_it() {
+    let mut example = Example::start("slow_reader");
+    let mut greedy = example.connect();
+    let name = greedy.local_addr().unwrap();
+    say(&mut greedy, &b"1000\n".repeat(10_000));
+    let mut other = example.connect();
+    let end = Instant::now() + Duration::from_secs(1);
+    let mut slowest = Duration::ZERO;
+    while Instant::now() < end {
+        let asked = Instant::now();
+        say(&mut other, b"1\n");
+        hear(&mut other, &b".".repeat(1024));
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_millis(200), "{slowest:?}");
+    let closed = example.line();
+    assert!(closed.starts_with(&format!("{name} closed: write_stall")), "{closed}");
+    say(&mut other, b"1\n");
+    hear(&mut other, &b".".repeat(1024));
 }

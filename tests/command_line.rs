@@ -443,6 +443,20 @@ fn the_readme_has_every_limit_with_its_default() {
     assert_eq!(seen, 12, "{flat}");
 }
 
+#[test]
+fn the_readme_has_every_preset_and_every_service() {
+    let readme = include_str!("../README.md");
+    let output = oneloop(&["presets"]).output().expect("the binary was built");
+    let table = String::from_utf8(output.stdout).expect("text");
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][..4], ["PRESET", "FRAMING", "REPLIES", "SERVICE"]);
+    assert_eq!(rows.len(), 8, "{table}");
+    for row in &rows[1..] {
+        assert!(readme.contains(&format!("| `oneloop serve --preset {}` |", row[0])), "{row:?}");
+        assert!(readme.contains(&format!("| `{}` |", row[3])), "{row:?}");
+    }
+}
+
 /// What the README shows of each framing is what it writes.
 #[test]
 fn the_readme_has_every_word_with_what_it_writes() {

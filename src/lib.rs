@@ -51,8 +51,8 @@ pub use net::{
 #[doc(inline)]
 pub use proto::framing::{
     AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
-    FrameError, Framing, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest, SpecProblem,
-    Varint, parse_size,
+    FrameError, Framing, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest,
+    SpecProblem, Varint, parse_size,
 };
 #[doc(inline)]
 pub use proto::service::{

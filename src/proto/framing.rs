@@ -16,10 +16,12 @@ use std::fmt;
 use std::ops::{ControlFlow, Range};
 
 mod any;
+mod blocks;
 pub mod check;
 mod decimal;
 mod delimited;
 mod fixed;
+mod json;
 mod length;
 mod lines;
 mod pair;
@@ -31,6 +33,7 @@ pub use any::AnyFraming;
 pub use decimal::Decimal;
 pub use delimited::Delimited;
 pub use fixed::Fixed;
+pub use json::Json;
 pub use length::{Endian, LengthField};
 pub use lines::{LineEnd, Lines};
 pub use pair::Pair;
@@ -282,6 +285,11 @@ pub enum FrameError {
         /// The byte that would begin a message.
         start: u8,
     },
+    /// A message nested deeper than the limit.
+    TooDeep {
+        /// The limit, in levels.
+        max: usize,
+    },
     /// The peer finished sending in the middle of a message.
     Truncated {
         /// Bytes of it that did arrive, frame included.
@@ -318,6 +326,7 @@ impl fmt::Display for FrameError {
             Self::Between { max, start } => {
                 write!(f, "more than {max} bytes without the 0x{start:02x} that begins a message")
             }
+            Self::TooDeep { max } => write!(f, "message nests deeper than the limit of {max}"),
             Self::Truncated { received } => {
                 write!(f, "stream ended {received} bytes into a message")
             }

@@ -458,6 +458,7 @@ impl From<&FrameError> for CloseReason {
             | FrameError::BareLf { .. }
             | FrameError::BadByte { .. }
             | FrameError::Between { .. }
+            | FrameError::TooDeep { .. }
             | FrameError::Invalid { .. }
             | FrameError::NoProgress => Self::BadFrame,
         }

@@ -31,6 +31,14 @@ pub(super) fn check_max(max: usize, holds: u64) -> Result<(), ConfigError> {
     Ok(())
 }
 
+/// Refuses a depth of no or too many levels.
+pub(super) fn check_depth(depth: usize, max: usize) -> Result<(), ConfigError> {
+    if !(1..=max).contains(&depth) {
+        return Err(ConfigError::Depth { depth, max });
+    }
+    Ok(())
+}
+
 /// A setting that cannot be, with the numbers and with what could be.
 ///
 /// The operator's errors: the binary prints one line and exits with 2.
@@ -126,6 +134,13 @@ pub enum ConfigError {
         /// The most possible, in bytes.
         max: usize,
     },
+    /// Nesting of no or too many levels.
+    Depth {
+        /// How many were asked for.
+        depth: usize,
+        /// The most possible.
+        max: usize,
+    },
     /// A server of no or too many connections.
     Connections {
         /// How many were asked for.
@@ -211,6 +226,9 @@ impl fmt::Display for ConfigError {
             }
             Self::Delimiter { len, max } => {
                 write!(f, "a delimiter of {len} bytes is not possible; choose 1 to {max}")
+            }
+            Self::Depth { depth, max } => {
+                write!(f, "a depth of {depth} is not possible; choose 1 to {max}")
             }
             Self::Connections { asked, max } => {
                 write!(f, "{asked} connections are not possible; choose 1 to {max}")
@@ -320,6 +338,7 @@ impl<'a> Spec<'a> {
             ConfigError::Offset { .. } => self.option("offset"),
             ConfigError::Adjust { .. } | ConfigError::NoLength { .. } => self.option("adjust"),
             ConfigError::Delimiter { .. } => self.mode,
+            ConfigError::Depth { .. } => self.option("depth"),
             _ => None,
         };
         match part {

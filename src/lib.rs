@@ -52,7 +52,7 @@ pub use net::{
 pub use proto::framing::{
     AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
     FrameError, Framing, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest,
-    SpecProblem, Varint, parse_size,
+    SpecProblem, Varint, Xml, parse_size,
 };
 #[doc(inline)]
 pub use proto::service::{

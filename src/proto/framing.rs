@@ -24,10 +24,14 @@ mod fixed;
 mod json;
 mod length;
 mod lines;
+mod modbus;
 mod pair;
 mod raw;
+mod resp;
 mod spec;
+mod stuffed;
 mod varint;
+mod xml;
 
 pub use any::AnyFraming;
 pub use decimal::Decimal;
@@ -36,10 +40,14 @@ pub use fixed::Fixed;
 pub use json::Json;
 pub use length::{Endian, LengthField};
 pub use lines::{LineEnd, Lines};
+pub use modbus::Modbus;
 pub use pair::Pair;
 pub use raw::Raw;
+pub use resp::Resp;
 pub use spec::{ConfigError, MAX_MESSAGE, SpecProblem, parse_size};
+pub use stuffed::Stuffed;
 pub use varint::Varint;
+pub use xml::Xml;
 
 /// How one connection's bytes are cut into messages.
 ///
@@ -257,6 +265,13 @@ pub enum FrameError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// A length below the least that a message can have.
+    TooShort {
+        /// Length the peer announced, in bytes.
+        announced: u64,
+        /// The least possible, in bytes.
+        min: usize,
+    },
     /// A length that, adjusted, is less than nothing.
     BadLength {
         /// The number in the length field.
@@ -314,6 +329,9 @@ impl fmt::Display for FrameError {
             Self::TooLong { announced: None, max } => {
                 write!(f, "message did not end within the limit of {max} bytes")
             }
+            Self::TooShort { announced, min } => {
+                write!(f, "message of {announced} bytes is shorter than the {min} it has to have")
+            }
             Self::BadLength { value, adjust } => {
                 write!(f, "length {value} adjusted by {adjust} is below zero")
             }
@@ -349,11 +367,12 @@ pub enum EncodeError {
         /// The most that fits, in bytes.
         max: usize,
     },
-    /// The message should begin with the header that decoding left in it.
+    /// The message is shorter than any this framing can send: it should begin with the
+    /// header that decoding left in it, or not be empty.
     TooShort {
         /// Its length, in bytes.
         len: usize,
-        /// The length of that header, in bytes.
+        /// The least possible, in bytes.
         min: usize,
     },
     /// The message contains what marks its end.
@@ -378,7 +397,7 @@ impl fmt::Display for EncodeError {
                 write!(f, "message of {len} bytes exceeds the limit of {max}")
             }
             Self::TooShort { len, min } => {
-                write!(f, "message of {len} bytes is shorter than its header of {min}")
+                write!(f, "message of {len} bytes is shorter than the {min} it has to have")
             }
             Self::Delimiter { at } => write!(f, "message contains its own delimiter at byte {at}"),
             Self::OutputFull { queued, max } => {

@@ -459,6 +459,7 @@ impl From<&FrameError> for CloseReason {
             | FrameError::BadByte { .. }
             | FrameError::Between { .. }
             | FrameError::TooDeep { .. }
+            | FrameError::TooShort { .. }
             | FrameError::Invalid { .. }
             | FrameError::NoProgress => Self::BadFrame,
         }

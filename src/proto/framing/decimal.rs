@@ -248,19 +248,24 @@ impl Framing for Decimal {
     }
 }
 
+/// The digits of `number`, without leading zeros; written into `digits`, so that nothing
+/// is allocated.
+pub(super) fn shortest(number: usize, digits: &mut [u8; MAX_DIGITS]) -> &[u8] {
+    let mut rest = number;
+    let mut first = MAX_DIGITS;
+    while rest > 0 || first == MAX_DIGITS {
+        first -= 1;
+        digits[first] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    &digits[first..]
+}
+
 impl Encode for Decimal {
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         check_len(message, self.limit())?;
-        // From the right: the digits of any length, zeros before them.
-        let mut digits = [b'0'; MAX_DIGITS];
-        let mut rest = message.len();
-        let mut first = MAX_DIGITS;
-        while rest > 0 || first == MAX_DIGITS {
-            first -= 1;
-            digits[first] = b'0' + (rest % 10) as u8;
-            rest /= 10;
-        }
-        let shortest = &digits[first..];
+        let mut digits = [0; MAX_DIGITS];
+        let shortest = shortest(message.len(), &mut digits);
         match self.form {
             Form::Zeros(width) => {
                 out.resize(out.len() + width.saturating_sub(shortest.len()), b'0');

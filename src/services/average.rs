@@ -8,7 +8,6 @@
 //!
 //! Answers are one line of text, errors as well; the connection goes on in any case.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str;
 
@@ -72,6 +71,8 @@ enum Wrong {
         len: usize,
     },
     Pickle,
+    /// As it came and as latin-1 it lists different numbers.
+    TwoReadings,
 }
 
 impl fmt::Display for Wrong {
@@ -101,6 +102,9 @@ impl fmt::Display for Wrong {
             }
             Self::PickleEnds { len } => write!(f, "the pickle ends early, after {len} bytes"),
             Self::Pickle => write!(f, "the pickle is damaged; pickle a list of numbers"),
+            Self::TwoReadings => {
+                write!(f, "the pickle can be read in two ways; use protocol 2 or above")
+            }
         }
     }
 }
@@ -151,17 +155,21 @@ fn from_json(message: &[u8]) -> Result<Vec<f64>, Wrong> {
 }
 
 fn from_pickle(message: &[u8]) -> Result<Vec<f64>, Wrong> {
-    let pickle = match check_opcodes(message) {
-        Ok(()) => Cow::Borrowed(message),
-        // It may have been text on its way. Protocols above 1 show it: they begin with
-        // 0x80, which is no UTF-8.
-        Err(wrong) => {
-            let pickle = from_latin_1(message).ok_or(wrong)?;
-            check_opcodes(&pickle)?;
-            Cow::Owned(pickle)
-        }
-    };
-    let items = match serde_pickle::value_from_slice(&pickle, DeOptions::new()) {
+    let plain = from_pickle_bytes(message);
+    // It may have been text on its way. Protocols above 1 show it: they begin with
+    // 0x80, which is no UTF-8. Protocol 1 does not, and now and then both readings are
+    // lists of numbers: then an error is better than the average of the other one.
+    let Some(pickle) = from_latin_1(message) else { return plain };
+    match (plain, from_pickle_bytes(&pickle)) {
+        (Ok(plain), Ok(text)) if plain != text => Err(Wrong::TwoReadings),
+        (Ok(numbers), _) | (_, Ok(numbers)) => Ok(numbers),
+        (Err(_), Err(wrong)) => Err(wrong),
+    }
+}
+
+fn from_pickle_bytes(pickle: &[u8]) -> Result<Vec<f64>, Wrong> {
+    check_opcodes(pickle)?;
+    let items = match serde_pickle::value_from_slice(pickle, DeOptions::new()) {
         Ok(Value::List(items) | Value::Tuple(items)) => items,
         Ok(_) | Err(_) => return Err(Wrong::Pickle),
     };
@@ -192,6 +200,7 @@ fn from_latin_1(message: &[u8]) -> Option<Vec<u8>> {
 fn check_opcodes(pickle: &[u8]) -> Result<(), Wrong> {
     /// Of a number in decimal, in bytes. From 310 digits on it is infinite.
     const MAX_LINE: usize = 400;
+    const TOO_LONG: &str = "has a number that is too long";
     let ends = Wrong::PickleEnds { len: pickle.len() };
     let (mut at, mut marked, mut containers, mut memos) = (0, false, 0, 0);
     while let Some(&byte) = pickle.get(at) {
@@ -229,10 +238,12 @@ fn check_opcodes(pickle: &[u8]) -> Result<(), Wrong> {
             0x95 | b'G' => 8,                                            // FRAME, BINFLOAT
             b'I' | b'L' | b'F' => line(rest).ok_or(ends.clone())?,       // INT, LONG, FLOAT
             0x8a => 1 + usize::from(*rest.first().ok_or(ends.clone())?), // LONG1
+            // LONG4. Python has it for what LONG1 has no room for: infinite as a float.
+            0x8b => return refuse(TOO_LONG),
             _ => return refuse("is not for numbers"),
         };
         if argument > MAX_LINE {
-            return refuse("has a number that is too long");
+            return refuse(TOO_LONG);
         }
         if containers > 1 || memos > 1 {
             return refuse("nests or repeats a list");
@@ -268,7 +279,8 @@ fn mean(numbers: &[f64]) -> Option<f64> {
     // lost then are digits of numbers too small to count.
     let first = mean(1.0);
     let mean = if first.is_finite() { first } else { mean(2.0_f64.powi(-64)) };
-    (!numbers.is_empty()).then_some(mean)
+    // Zero has no sign here, also where a small negative mean was rounded to it.
+    (!numbers.is_empty()).then_some(mean + 0.0)
 }
 
 /// The shortest decimal that reads back the same, with an exponent where it would
@@ -303,6 +315,8 @@ mod tests {
             ("great and small",         b"1e16 1 -1e16 1",              "0.5"),
             ("the smallest",            b"5e-324",                      "5e-324"),
             ("a plain decimal",         b"100000 300000",               "200000"),
+            ("negative zero",           b"-0 -0.0",                     "0"),
+            ("rounded to zero",         b"0 -5e-324",                   "0"),
             ("JSON",                    b"[1, 2.5, 3e0]",               "2.1666666666666665"),
             ("JSON with space",         b" [\n1]\n",                    "1"),
             ("JSON, 2^64",              b"[18446744073709551616]",      "18446744073709552000"),
@@ -352,6 +366,7 @@ mod tests {
             ("True",                b"\x80\x04]\x94\x88a.",     "opcode 0x88 at byte 4 is not for numbers"),
             ("a string",            b"\x80\x04]\x94\x8c\x01aa.", "opcode 0x8c at byte 4 is not for numbers"),
             ("infinity, pickled",   b"]q\0G\x7f\xf0\0\0\0\0\0\0a.", "item 1 is not finite"),
+            ("2^2040, pickled",     b"\x80\x02]q\0\x8b\0\x01\0\0", "opcode 0x8b at byte 5 has a number that is too long"),
             ("a nested list",       b"\x80\x02]q\0]q\x01a.",    "at byte 5 nests or repeats a list"),
             ("a call",              b"cos\nsystem\n(S'true'\ntR.", "item 1 is no number"),
             ("a call, protocol 4",  b"\x80\x04\x8c\x02os\x94.", "opcode 0x8c at byte 2 is not for numbers"),
@@ -359,6 +374,7 @@ mod tests {
             ("cut off in a line",   b"(lp0\nI1",                "the pickle ends early"),
             ("bytes behind it",     b"]q\0K\x01a.]",            "opcode 0x2e at byte 6 ends it, with bytes behind"),
             ("a number alone",      b"\x80\x04K\x01.",          "the pickle is damaged"),
+            ("two readings",        b"(G\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0cG\xc3\x80z^|L,\xc2\x80\x0ctq\0.", "use protocol 2 or above"),
             ("nothing on its stack", b"\x80\x04.",              "the pickle is damaged"),
         ];
         for (name, message, expected) in cases {

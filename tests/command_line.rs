@@ -335,8 +335,17 @@ fn send_sends_arguments_or_lines_and_prints_replies_one_a_line() {
     for spec in oneloop::AnyFraming::WORDS {
         let spec = spec.replace("BYTES", ";").replace("fixed:N", "fixed:5").replace('N', "8");
         let server = Serving::start(&[any, "-f", &spec]);
-        let done = done(if spec == "raw" { "helloworld\n" } else { "hello\nworld\n" });
-        assert_eq!(send(&[&server.addr, "-f", &spec, "hello", "world"], b""), done, "{spec}");
+        let (hello, world, replies) = match spec.as_str() {
+            "raw" => ("hello", "world", "helloworld\n"),
+            "resp" => ("hello", "world", "$5\r\nhello\r\n\n$5\r\nworld\r\n\n"),
+            "json" => ("[\"hello\"]", "5", "[\"hello\"]\n5\n"),
+            "xml" => ("<hello/>", "<world></world>", "<hello/>\n<world></world>\n"),
+            // An argument has no zero bytes, and the protocol and the length are set.
+            "modbus" => ("1.pplluf", "2.ppllufoo", "1.\0\0\0\x02uf\n2.\0\0\0\x04ufoo\n"),
+            _ => ("hello", "world", "hello\nworld\n"),
+        };
+        let heard = send(&[&server.addr, "-f", &spec, hello, world], b"");
+        assert_eq!(heard, done(replies), "{spec}");
     }
     let header = Serving::start(&[any, "--preset=header64"]);
     let replies = send(&[&header.addr, "--preset=header64", "hello", "!DISCONNECT"], b"");
@@ -469,7 +478,9 @@ fn the_readme_has_every_word_with_what_it_writes() {
         let spec = word.replace("BYTES", r"\x3b\n").replace("fixed:N", "fixed:5").replace('N', "8");
         let framing: AnyFraming = spec.parse().expect("a word, filled in");
         let mut wire = Vec::new();
-        framing.encode(b"hello", &mut wire).expect("a short message");
+        let header = if *word == "modbus" { &b"\0\0\0\0\0\0"[..] } else { b"" };
+        let message = [header, b"hello"].concat();
+        framing.encode(&message, &mut wire).expect("a short message");
         let hex: String = wire.iter().map(|byte| format!("{byte:02x}")).collect();
         let shown: String = row.rsplit('`').nth(1).expect("a sample").split(' ').collect();
         assert_eq!(shown, hex, "{word}");

@@ -557,18 +557,19 @@ impl Address {
 mod tests {
     use super::*;
     use crate::net::Mio;
-    use crate::proto::framing::AnyFraming;
+    use crate::proto::framing::{AnyFraming, Lines};
 
     #[test]
-    fn a_slot_takes_40_bytes_slab_entry_included() {
-        type Slot = Peer<<Mio as Sys>::Stream, <AnyFraming as Framing>::State, ()>;
+    fn a_slot_takes_40_bytes_or_48_slab_entry_included() {
+        type Slot<F> = Peer<<Mio as Sys>::Stream, <F as Framing>::State, ()>;
         /// The shape of slab's own, which is private: the enums in a slot leave room
         /// for its tag.
         #[expect(dead_code, reason = "only its size is of interest")]
-        enum Entry {
+        enum Entry<F: Framing> {
             Vacant(usize),
-            Occupied(Slot),
+            Occupied(Slot<F>),
         }
-        assert_eq!((size_of::<Slot>(), size_of::<Entry>()), (40, 40));
+        assert_eq!((size_of::<Slot<Lines>>(), size_of::<Entry<Lines>>()), (40, 40));
+        assert_eq!((size_of::<Slot<AnyFraming>>(), size_of::<Entry<AnyFraming>>()), (48, 48));
     }
 }

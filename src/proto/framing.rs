@@ -33,7 +33,7 @@ mod stuffed;
 mod varint;
 mod xml;
 
-pub use any::AnyFraming;
+pub use any::{AnyFraming, AnyState};
 pub use decimal::Decimal;
 pub use delimited::Delimited;
 pub use fixed::Fixed;

@@ -23,11 +23,13 @@ use crate::units::{self, MaybeSize, MaybeSpan};
 SPEC is a word with options behind commas, as in u32be,max=64k:
   lines lines:lf lines:crlf           each line a message        eof=message
   delim:BYTES nul stx-etx mllp        a delimiter behind
+  slip cobs                           a delimiter behind, stuffed
   fixed:N                             all of one size
   u8 u16be u16le u24be u24le u32be    a binary length first      offset=N adjust=N strip=N
   u32le u64be u64le base128 varint
   ascii:N ascii:N:space netstring     a decimal length first
-  syslog                              counted, or a line
+  syslog resp modbus                  counted, or lines
+  json xml                            they size themselves       depth=N
   raw                                 each read a message
   all of them                                                    max=SIZE
 

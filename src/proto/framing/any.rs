@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::spec::{ConfigError, Spec, SpecProblem};
 use super::{
-    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing,
-    LengthField, LineEnd, Lines, Raw, Rest, Scan, Varint,
+    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing, Json,
+    LengthField, LineEnd, Lines, Modbus, Raw, Resp, Rest, Scan, Stuffed, Varint, Xml,
 };
 
 /// Any built-in framing, chosen at run time by a SPEC.
@@ -39,6 +39,16 @@ pub enum AnyFraming {
     Varint(Varint),
     /// `ascii:N`, `ascii:N:space`, `netstring`, `syslog`
     Decimal(Decimal),
+    /// `slip`, `cobs`
+    Stuffed(Stuffed),
+    /// `resp`
+    Resp(Resp),
+    /// `modbus`
+    Modbus(Modbus),
+    /// `json`
+    Json(Json),
+    /// `xml`
+    Xml(Xml),
     /// `raw`
     Raw(Raw),
 }
@@ -70,6 +80,12 @@ impl AnyFraming {
         "ascii:N:space",
         "netstring",
         "syslog",
+        "slip",
+        "cobs",
+        "resp",
+        "modbus",
+        "json",
+        "xml",
         "raw",
     ];
 
@@ -87,9 +103,12 @@ impl AnyFraming {
             "fixed" => Self::fixed(&spec, max_message)?,
             word => {
                 // The rest have a limit in common, and options of their own.
-                let (framing, options) = match Self::length_field(word) {
-                    Some(field) => (field, OF_LENGTHS),
-                    None => (Self::row(&spec)?, OF_ALL),
+                let (framing, options) = match (word, Self::length_field(word)) {
+                    (_, Some(field)) => (field, OF_LENGTHS),
+                    ("json" | "xml", _) => (Self::row(&spec)?, OF_NESTED),
+                    // The standard has set it.
+                    ("modbus", _) => (Self::row(&spec)?, &[][..]),
+                    _ => (Self::row(&spec)?, OF_ALL),
                 };
                 spec.only(options)?;
                 let max = spec.size("max")?.or(max_message);
@@ -115,6 +134,12 @@ impl AnyFraming {
             "varint" => plain(Self::Varint(Varint::protobuf())),
             "netstring" => plain(Self::Decimal(Decimal::netstring())),
             "syslog" => plain(Self::Decimal(Decimal::syslog())),
+            "slip" => plain(Self::Stuffed(Stuffed::slip())),
+            "cobs" => plain(Self::Stuffed(Stuffed::cobs())),
+            "resp" => plain(Self::Resp(Resp::default())),
+            "modbus" => plain(Self::Modbus(Modbus)),
+            "json" => plain(Self::Json(Json::default())),
+            "xml" => plain(Self::Xml(Xml::default())),
             "raw" => plain(Self::Raw(Raw::default())),
             "ascii" => {
                 let mode = spec.needs_mode("its width, as in ascii:8")?;
@@ -182,6 +207,16 @@ impl AnyFraming {
             Self::Varint(framing) => Self::Varint(max.fold(framing, Varint::max)),
             Self::Decimal(framing) => Self::Decimal(max.fold(framing, Decimal::max)),
             Self::Raw(framing) => Self::Raw(max.fold(framing, Raw::max)),
+            Self::Stuffed(framing) => Self::Stuffed(max.fold(framing, Stuffed::max)),
+            Self::Resp(framing) => Self::Resp(max.fold(framing, Resp::max)),
+            Self::Json(framing) => {
+                let framing = spec.size("depth")?.into_iter().fold(framing, Json::depth);
+                Self::Json(max.fold(framing, Json::max))
+            }
+            Self::Xml(framing) => {
+                let framing = spec.size("depth")?.into_iter().fold(framing, Xml::depth);
+                Self::Xml(max.fold(framing, Xml::max))
+            }
             Self::LengthField(mut field) => {
                 spec.no_mode()?;
                 field = spec.size("offset")?.into_iter().fold(field, LengthField::offset);
@@ -189,13 +224,59 @@ impl AnyFraming {
                 field = spec.size("strip")?.into_iter().fold(field, LengthField::strip);
                 Self::LengthField(max.fold(field, LengthField::max))
             }
-            other @ (Self::Lines(_) | Self::Fixed(_)) => other,
+            other @ (Self::Lines(_) | Self::Fixed(_) | Self::Modbus(_)) => other,
         })
     }
 }
 
+/// What one connection remembers of any framing: in 16 bytes, which is as much as the
+/// slot of a connection has room for.
+#[derive(Debug)]
+pub enum AnyState {
+    /// Of whatever searches; the others remember nothing.
+    Scan(Scan),
+    /// Of `json`.
+    Json(<Json as Framing>::State),
+    /// Of `xml`.
+    Xml(<Xml as Framing>::State),
+    /// Of `resp`.
+    Resp(<Resp as Framing>::State),
+}
+
+impl Default for AnyState {
+    fn default() -> Self {
+        Self::Scan(Scan::default())
+    }
+}
+
+/// The state of one framing, made new where it is that of another: a connection keeps
+/// its framing, so this happens once.
+macro_rules! state_of {
+    ($name:ident, $variant:ident, $state:ty) => {
+        #[inline(always)]
+        fn $name(&mut self) -> &mut $state {
+            if !matches!(self, Self::$variant(_)) {
+                *self = Self::$variant(Default::default());
+            }
+            match self {
+                Self::$variant(state) => state,
+                _ => unreachable!("it was made so"),
+            }
+        }
+    };
+}
+
+impl AnyState {
+    state_of!(scan, Scan, Scan);
+    state_of!(json, Json, <Json as Framing>::State);
+    state_of!(xml, Xml, <Xml as Framing>::State);
+    state_of!(resp, Resp, <Resp as Framing>::State);
+}
+
 /// The options of every framing.
 const OF_ALL: &[&str] = &["max"];
+/// The options of what nests.
+const OF_NESTED: &[&str] = &["depth", "max"];
 /// The options of binary lengths.
 const OF_LENGTHS: &[&str] = &["adjust", "max", "offset", "strip"];
 
@@ -217,20 +298,34 @@ macro_rules! with {
             AnyFraming::LengthField($framing) => $body,
             AnyFraming::Varint($framing) => $body,
             AnyFraming::Decimal($framing) => $body,
+            AnyFraming::Stuffed($framing) => $body,
+            AnyFraming::Resp($framing) => $body,
+            AnyFraming::Modbus($framing) => $body,
+            AnyFraming::Json($framing) => $body,
+            AnyFraming::Xml($framing) => $body,
             AnyFraming::Raw($framing) => $body,
         }
     };
 }
 
 impl Framing for AnyFraming {
-    /// Whatever searches remembers the same; the others remember nothing.
-    type State = Scan;
+    type State = AnyState;
 
-    fn decode(&self, state: &mut Scan, input: &mut [u8], end: bool) -> Result<Decoded, FrameError> {
+    fn decode(
+        &self,
+        state: &mut AnyState,
+        input: &mut [u8],
+        end: bool,
+    ) -> Result<Decoded, FrameError> {
         match self {
-            Self::Lines(lines) => lines.decode(state, input, end),
-            Self::Delimited(delimited) => delimited.decode(state, input, end),
-            Self::Decimal(decimal) => decimal.decode(state, input, end),
+            Self::Lines(lines) => lines.decode(state.scan(), input, end),
+            Self::Delimited(delimited) => delimited.decode(state.scan(), input, end),
+            Self::Decimal(decimal) => decimal.decode(state.scan(), input, end),
+            Self::Stuffed(stuffed) => stuffed.decode(state.scan(), input, end),
+            Self::Resp(resp) => resp.decode(state.resp(), input, end),
+            Self::Json(json) => json.decode(state.json(), input, end),
+            Self::Xml(xml) => xml.decode(state.xml(), input, end),
+            Self::Modbus(modbus) => modbus.decode(&mut (), input, end),
             Self::Fixed(fixed) => fixed.decode(&mut (), input, end),
             Self::LengthField(field) => field.decode(&mut (), input, end),
             Self::Varint(varint) => varint.decode(&mut (), input, end),
@@ -241,15 +336,20 @@ impl Framing for AnyFraming {
     /// Chooses once for all messages of a read.
     fn each(
         &self,
-        state: &mut Scan,
+        state: &mut AnyState,
         input: &mut [u8],
         end: bool,
         f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
     ) -> Result<Rest, FrameError> {
         match self {
-            Self::Lines(lines) => lines.each(state, input, end, f),
-            Self::Delimited(delimited) => delimited.each(state, input, end, f),
-            Self::Decimal(decimal) => decimal.each(state, input, end, f),
+            Self::Lines(lines) => lines.each(state.scan(), input, end, f),
+            Self::Delimited(delimited) => delimited.each(state.scan(), input, end, f),
+            Self::Decimal(decimal) => decimal.each(state.scan(), input, end, f),
+            Self::Stuffed(stuffed) => stuffed.each(state.scan(), input, end, f),
+            Self::Resp(resp) => resp.each(state.resp(), input, end, f),
+            Self::Json(json) => json.each(state.json(), input, end, f),
+            Self::Xml(xml) => xml.each(state.xml(), input, end, f),
+            Self::Modbus(modbus) => modbus.each(&mut (), input, end, f),
             Self::Fixed(fixed) => fixed.each(&mut (), input, end, f),
             Self::LengthField(field) => field.each(&mut (), input, end, f),
             Self::Varint(varint) => varint.each(&mut (), input, end, f),
@@ -257,8 +357,8 @@ impl Framing for AnyFraming {
         }
     }
 
-    fn is_skipping(&self, state: &Scan) -> bool {
-        state.is_skipping()
+    fn is_skipping(&self, state: &AnyState) -> bool {
+        matches!(state, AnyState::Scan(scan) if scan.is_skipping())
     }
 
     fn max_input(&self) -> usize {
@@ -290,14 +390,23 @@ mod tests {
             let word =
                 word.replace("BYTES", r"ab\x2c").replace("fixed:N", "fixed:5").replace('N', "8");
             let framing: AnyFraming = word.parse().unwrap_or_else(|e| panic!("{word}: {e}"));
+            // What begins with its own header, or is a value of the language.
+            let message: &[u8] = match &*word {
+                "modbus" => b"\0\0\0\0\0\x05hello",
+                "resp" => b"$5\r\nhello\r\n",
+                "json" => b"[\"hello\"]",
+                "xml" => b"<hello/>",
+                _ => b"hello",
+            };
             let mut wire = Vec::new();
-            framing.encode(b"hello", &mut wire).unwrap_or_else(|e| panic!("{word}: {e}"));
+            framing.encode(message, &mut wire).unwrap_or_else(|e| panic!("{word}: {e}"));
             let mut state = Default::default();
             let decoded = framing.decode(&mut state, &mut wire, false);
-            let Ok(Decoded::Message { message, consumed }) = decoded else {
+            let Ok(Decoded::Message { message: found, consumed }) = decoded else {
                 panic!("{word}: {decoded:?}")
             };
-            assert_eq!((&wire[message], consumed), (&b"hello"[..], wire.len()), "{word}");
+            let end = usize::from(["json", "xml"].contains(&&*word));
+            assert_eq!((&wire[found], consumed + end), (message, wire.len()), "{word}");
         }
     }
 
@@ -327,6 +436,12 @@ mod tests {
             ("netstring",        Some(5),     5),
             ("syslog",           None,        1 << 20),
             ("fixed:16",         Some(100),   16),
+            ("slip,max=9",       None,        9),
+            ("cobs",             Some(300),   300),
+            ("resp,max=30",      None,        30),
+            ("modbus",           Some(9),     260),
+            ("json,depth=5,max=7", None,      7),
+            ("xml",              None,        1 << 20),
         ];
         for (spec, beside, payload) in cases {
             let framing =

@@ -269,7 +269,14 @@ mod tests {
                 let mut stream = Vec::new();
                 for _ in 0..random.next() % 40 {
                     let byte = b' ' + (random.next() % 90) as u8;
-                    let message = vec![byte; random.next() as usize % 201];
+                    let bytes = vec![byte; 1 + random.next() as usize % 190];
+                    let text = vec![b'a' + byte % 26; bytes.len()];
+                    let message = match word.as_str() {
+                        "json" => [&b"[\""[..], &text, b"\"]"].concat(),
+                        "xml" => [&b"<a>"[..], &text, b"</a>"].concat(),
+                        "modbus" => [&[0; 8][..], &bytes].concat(),
+                        _ => bytes,
+                    };
                     framing.encode(&message, &mut stream).expect("within the limit");
                 }
                 if seed % 2 == 1 && !stream.is_empty() {

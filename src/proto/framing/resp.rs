@@ -140,7 +140,6 @@ impl Resp {
             progress.searched = seen as u32;
             return Ok(Decoded::Incomplete { need: 0 });
         };
-        *progress = Progress::default();
         let line = input[..lf].strip_suffix(b"\r").unwrap_or(&input[..lf]);
         let consumed = lf + 1;
         Ok(match line.len() {
@@ -203,14 +202,36 @@ fn is_value(byte: u8) -> bool {
 }
 
 impl Framing for Resp {
-    type State = Progress;
+    /// Only a value that is cut needs to be remembered.
+    type State = Option<Box<Progress>>;
 
     fn decode(
         &self,
-        progress: &mut Progress,
+        state: &mut Self::State,
         input: &mut [u8],
         _end: bool,
     ) -> Result<Decoded, FrameError> {
+        let mut fresh = Progress::default();
+        let progress = match state {
+            Some(progress) => progress,
+            None => &mut fresh,
+        };
+        let decoded = self.next(progress, input)?;
+        match (&decoded, state.is_some()) {
+            (Decoded::Incomplete { .. }, false) => *state = Some(Box::new(fresh)),
+            (Decoded::Incomplete { .. }, true) => {}
+            _ => *state = None,
+        }
+        Ok(decoded)
+    }
+
+    fn max_input(&self) -> usize {
+        self.max + CRLF
+    }
+}
+
+impl Resp {
+    fn next(&self, progress: &mut Progress, input: &[u8]) -> Result<Decoded, FrameError> {
         match input.first() {
             None => return Ok(Decoded::Incomplete { need: 0 }),
             Some(&first) if !is_value(first) => return self.inline(progress, input),
@@ -240,12 +261,7 @@ impl Framing for Resp {
             (progress.done, progress.searched, progress.need) = (end as u32, 0, 0);
         }
         let consumed = progress.done as usize;
-        *progress = Progress::default();
         Ok(Decoded::Message { message: 0..consumed, consumed })
-    }
-
-    fn max_input(&self) -> usize {
-        self.max + CRLF
     }
 }
 
@@ -256,9 +272,7 @@ impl Encode for Resp {
         out.extend_from_slice(message);
         let whole = Decoded::Message { message: 0..message.len(), consumed: message.len() };
         let first = message.first().copied().unwrap_or(0);
-        if is_value(first)
-            && self.decode(&mut Progress::default(), &mut out[start..], true) == Ok(whole)
-        {
+        if is_value(first) && self.next(&mut Progress::default(), &out[start..]) == Ok(whole) {
             return Ok(());
         }
         out.truncate(start);
@@ -352,7 +366,7 @@ mod tests {
         let mut deep = [&b"*1\r\n".repeat(100_000)[..], b":1\r\n"].concat();
         let len = deep.len();
         let whole = Ok(Decoded::Message { message: 0..len, consumed: len });
-        assert_eq!(Resp::default().decode(&mut Progress::default(), &mut deep, false), whole);
+        assert_eq!(Resp::default().decode(&mut None, &mut deep, false), whole);
 
         #[rustfmt::skip]
         let cases: &[(&[u8], &[u8])] = &[

@@ -180,8 +180,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             log::warn!("{}: bad reply: {error}", self.addrs[key]);
         }
         // Over, it no longer counts as a connection, though it may linger.
-        if let (false, Some(reason)) = (peer.reported_closed, peer.conn.life().final_reason()) {
-            peer.reported_closed = true;
+        if let (false, Some(reason)) = (peer.conn.is_counted_out(), peer.conn.life().final_reason())
+        {
             shared.info.connections -= 1;
             peer.conn.closed(&mut shared);
             self.live -= 1;
@@ -279,8 +279,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
         let _ = sys.finish(&mut stream);
         let conn = Conn::refused(reason, &mut work.pool, work.tick);
-        if let Some(key) = self.admit(sys, work, stream, addr, conn) {
-            self.peers[key].reported_closed = true;
+        if self.admit(sys, work, stream, addr, conn).is_some() {
             self.counters.closed[reason as usize] += 1;
         }
     }
@@ -367,7 +366,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         let peer = &mut self.peers[key];
         peer.readable |= ready.readable;
         peer.read_closed |= ready.read_closed;
-        peer.blocked &= !ready.writable;
+        if ready.writable {
+            peer.note_writable();
+        }
         if ready == self_entry(ConnId::new(self.number, key, peer.generation)) {
             peer.queued = false;
         } else if peer.queued {
@@ -378,7 +379,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration) {
-        if self.find(id).is_some_and(|key| !self.peers[key].reported_closed) {
+        if self.find(id).is_some_and(|key| !self.peers[key].conn.is_counted_out()) {
             work.timers.set(id, at);
         }
     }
@@ -461,7 +462,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             if peer.conn.life().final_reason().is_some() {
                 self.visit(sys, work, key, |_, _, _, _| false);
-            } else if peer.conn.wants_write() && !peer.blocked && !peer.queued {
+            } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
                 work.outgoing.push(self_entry(id));
             }
@@ -477,7 +478,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 (silent && peer.conn.is_listening()).then_some(CloseReason::Idle)
             });
             let Some(reason) = late else {
-                if peer.conn.wants_write() && !peer.blocked {
+                if peer.conn.wants_write() && !peer.is_blocked() {
                     self.visit(sys, work, key, Peer::turn);
                 }
                 continue;
@@ -569,7 +570,6 @@ mod tests {
             Vacant(usize),
             Occupied(Slot<F>),
         }
-        assert_eq!((size_of::<Slot<Lines>>(), size_of::<Entry<Lines>>()), (40, 40));
-        assert_eq!((size_of::<Slot<AnyFraming>>(), size_of::<Entry<AnyFraming>>()), (48, 48));
+        assert_eq!((size_of::<Entry<Lines>>(), size_of::<Entry<AnyFraming>>()), (40, 48));
     }
 }

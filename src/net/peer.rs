@@ -38,15 +38,21 @@ pub(crate) struct Peer<R, T, C> {
     pub(crate) readable: bool,
     /// A short read says nothing: see [`Ready::read_closed`](super::Ready::read_closed).
     pub(crate) read_closed: bool,
-    /// The socket took less than it was given; writable will be told.
-    pub(crate) blocked: bool,
-    /// Writable is told at all: asked for at the first short write, because asking
-    /// at accept costs a wake-up for each connection.
-    watches_write: bool,
-    /// It no longer counts as a connection, and its service knows.
-    pub(crate) reported_closed: bool,
+    room: Room,
     /// It has an entry of its own in the ready queue.
     pub(crate) queued: bool,
+}
+
+/// Whether the socket takes more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    /// It has taken all so far. Writable is not told: asking for that at accept costs a
+    /// wake-up for each connection, so it is asked for at the first short write.
+    Unwatched,
+    /// It may.
+    Some,
+    /// It took less than it was given; writable will be told.
+    None,
 }
 
 impl<R, T: Default, C: Default> Peer<R, T, C> {
@@ -58,10 +64,20 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             last_read: tick,
             readable: false,
             read_closed: false,
-            blocked: false,
-            watches_write: false,
-            reported_closed: false,
+            room: Room::Unwatched,
             queued: false,
+        }
+    }
+
+    /// The socket took less than it was given; writable will be told.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.room == Room::None
+    }
+
+    /// The socket may take more.
+    pub(crate) fn note_writable(&mut self) {
+        if self.room == Room::None {
+            self.room = Room::Some;
         }
     }
 
@@ -124,7 +140,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     {
         for _ in 0..WRITE_TRIES {
             let bytes = self.conn.to_send(shared.pool, shared.replies);
-            if bytes.is_empty() || self.blocked {
+            if bytes.is_empty() || self.is_blocked() {
                 break;
             }
             let written = sys.write(&mut self.stream, bytes);
@@ -155,7 +171,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     where
         Y: Sys<Stream = R>,
     {
-        if self.conn.wants_write() || self.blocked || self.conn.life().reason().is_some() {
+        if self.conn.wants_write() || self.is_blocked() || self.conn.life().reason().is_some() {
             return self.conn.queue(bytes, limits, pool, tick);
         }
         let written = sys.write(&mut self.stream, bytes);
@@ -175,29 +191,29 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     where
         Y: Sys<Stream = R>,
     {
-        let count = match written {
-            Ok(count) => {
-                self.blocked = count < len;
-                count
-            }
+        let (count, full) = match written {
+            Ok(count) => (count, count < len),
             Err(error) => {
                 match error.kind() {
-                    ErrorKind::WouldBlock => self.blocked = true,
+                    ErrorKind::WouldBlock => {}
                     // No edge will tell when this is over; the sweep tries again.
                     ErrorKind::Interrupted | ErrorKind::OutOfMemory => {}
                     _ if error.raw_os_error() == Some(ENOBUFS) => {}
                     _ => self.fail(&error, pool),
                 }
-                0
+                (0, error.kind() == ErrorKind::WouldBlock)
             }
         };
-        if self.blocked && !self.watches_write {
+        if full {
             // Room that came since the write is told as well: watching anew reports
             // what is true already.
-            match sys.watch(&mut self.stream, Token::conn(id), Watch::ReadWrite) {
-                Ok(()) => self.watches_write = true,
-                Err(_) => self.conn.fail(CloseReason::RegisterFailed, pool),
+            if self.room == Room::Unwatched
+                && sys.watch(&mut self.stream, Token::conn(id), Watch::ReadWrite).is_err()
+            {
+                self.conn.fail(CloseReason::RegisterFailed, pool);
+                return count;
             }
+            self.room = Room::None;
         }
         count
     }

@@ -43,6 +43,8 @@ pub struct Conn<T, C> {
     /// Output passed its high mark and has not come down to the low one, or there was
     /// enough to deliver to others.
     paused: bool,
+    /// It no longer counts as a connection: its service knows that it is over.
+    counted_out: bool,
 }
 
 /// Where a connection is in its life.
@@ -176,7 +178,8 @@ where
     /// A connection that is over before it began: it only waits for the peer's FIN.
     pub fn refused(reason: CloseReason, pool: &mut Pool, tick: Tick) -> Self {
         let input = Some(pool.keep(&[], tick));
-        Self { life: Life::Lingering(reason), input, ..Self::default() }
+        // No service has heard of it.
+        Self { life: Life::Lingering(reason), input, counted_out: true, ..Self::default() }
     }
 
     /// Lets the service greet the peer. Call it once, first.
@@ -199,12 +202,18 @@ where
         }
     }
 
+    /// Whether [`Conn::closed`] has been called, or need not be.
+    pub fn is_counted_out(&self) -> bool {
+        self.counted_out
+    }
+
     /// Tells the service that it is over. Call it once, when [`Life::final_reason`] says so.
     pub fn closed<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
+        self.counted_out = true;
         let sent = shared.traffic.messages_out;
         if let Some(reason) = self.life.reason() {
             self.call(shared, |service, cx, session| {

@@ -51,7 +51,7 @@ pub use net::{
 #[doc(inline)]
 pub use proto::framing::{
     AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
-    FrameError, Framing, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest,
+    FrameError, Framing, Guess, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest,
     SpecProblem, Varint, Xml, parse_size,
 };
 #[doc(inline)]

@@ -116,3 +116,29 @@ fn text_that_is_not_text_is_answered_so_by_the_services_that_want_text() {
     assert!(answers.windows(7).any(|words| words == b"error: "), "{}", answers.escape_ascii());
     assert!(answers.ends_with(b"000000011"), "{}", answers.escape_ascii());
 }
+
+/// The error says what is wrong; the guess, what the peer may have meant.
+#[test]
+fn another_protocol_is_named_in_the_log() {
+    #[rustfmt::skip]
+    let cases: &[(&str, &[u8], &str)] = &[
+        ("u32be",   b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",  "looks like HTTP"),
+        ("ascii:8", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",  "looks like HTTP"),
+        ("json",    b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03", "looks like TLS"),
+        ("u16be",   b"SSH-2.0-OpenSSH_9.6\r\n",             "looks like SSH"),
+        ("xml",     b"PROXY TCP4 1.2.3.4 5.6.7.8 1 2\r\n",  "looks like a PROXY header"),
+        ("u32be",   b"\x05\0\0\0hello",                      "in the other byte order it would be 5 bytes"),
+        ("u32be",   b"00000005hello",                       "looks like text"),
+        ("base128", b"\x85\x01hello",                       "it would be 133 bytes"),
+    ];
+    for (spec, bytes, words) in cases {
+        let mut server = Serving::start(&["--listen=127.0.0.1:0", "-f", spec]);
+        if *spec == "u16be" {
+            // 21,331 bytes are announced, and are less than it may be: no error yet.
+            server = Serving::start(&["--listen=127.0.0.1:0", "-f", "u16be,max=9"]);
+        }
+        assert_eq!(server.ask(bytes), b"", "{spec}");
+        let line = server.hear("[BAD INPUT]");
+        assert!(line.contains(words), "{spec}: no {words:?} in: {line}");
+    }
+}

@@ -41,6 +41,7 @@ impl Counters {
         self.traffic.messages_out += other.traffic.messages_out;
         self.traffic.skipped += other.traffic.skipped;
         self.traffic.bad_frames += other.traffic.bad_frames;
+        self.traffic.other_protocols += other.traffic.other_protocols;
         self.gone += other.gone;
         self.full += other.full;
     }

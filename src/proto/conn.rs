@@ -363,6 +363,10 @@ where
         });
         if let (Err(error), None) = (&result, cx.verdict) {
             cx.traffic.bad_frames += 1;
+            // Who speaks another protocol fails at once; further on, where the message
+            // began is not known here any more.
+            cx.guess = if ended == 0 { framing.guess(input) } else { None };
+            cx.traffic.other_protocols += u64::from(cx.guess.is_some());
             let served = service.bad_input(&mut cx, session, error);
             cx.note_refusal(served, refused);
             cx.verdict.get_or_insert(Verdict::Close(error.into()));
@@ -463,6 +467,7 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
             info: &self.info,
             queued,
             verdict: None,
+            guess: None,
         };
         (cx, self.service, &mut self.refused)
     }

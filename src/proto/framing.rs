@@ -21,6 +21,7 @@ pub mod check;
 mod decimal;
 mod delimited;
 mod fixed;
+mod guess;
 mod json;
 mod length;
 mod lines;
@@ -37,6 +38,7 @@ pub use any::{AnyFraming, AnyState};
 pub use decimal::Decimal;
 pub use delimited::Delimited;
 pub use fixed::Fixed;
+pub use guess::Guess;
 pub use json::Json;
 pub use length::{Endian, LengthField};
 pub use lines::{LineEnd, Lines};
@@ -114,6 +116,12 @@ pub trait Framing: Encode {
     /// while an oversize line is skipped. Its clock then goes on.
     fn is_skipping(&self, _state: &Self::State) -> bool {
         false
+    }
+
+    /// What `input`, at whose front there is no message, probably is instead. Called
+    /// after an error, for the log alone. Default: what common protocols begin with.
+    fn guess(&self, input: &[u8]) -> Option<Guess> {
+        Guess::protocol(input)
     }
 
     /// The most bytes that one message and its frame take on the way in.

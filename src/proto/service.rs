@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use super::conn::OutputLimits;
-use super::framing::{Encode, EncodeError, FrameError};
+use super::framing::{Encode, EncodeError, FrameError, Guess};
 use super::post::{Order, Post};
 
 /// What came of serving: the error, if there is one, that closes the connection.
@@ -119,6 +119,7 @@ pub struct Context<'a> {
     /// Bytes that waited for this connection before this call.
     pub(super) queued: usize,
     pub(super) verdict: Option<Verdict>,
+    pub(super) guess: Option<Guess>,
 }
 
 /// Who and when: what stays the same during one connection's turn.
@@ -243,6 +244,12 @@ impl Context<'_> {
     /// The address of the peer.
     pub fn peer(&self) -> PeerAddr {
         self.info.peer
+    }
+
+    /// What the peer seems to speak instead, while [`Service::bad_input`] is called for
+    /// its first message.
+    pub fn guess(&self) -> Option<Guess> {
+        self.guess
     }
 
     /// Time since the loop began, as it was when this turn began.
@@ -477,6 +484,9 @@ pub struct Traffic {
     pub skipped: u64,
     /// Errors of framing that ended a connection.
     pub bad_frames: u64,
+    /// Those of them by peers that seem to speak another protocol: see
+    /// [`Guess`].
+    pub other_protocols: u64,
 }
 
 #[cfg(test)]

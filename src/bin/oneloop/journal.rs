@@ -74,7 +74,10 @@ impl<S: Service> Service for Logged<S> {
         error: &FrameError,
     ) -> Served {
         if self.gates.warn.opens(1) {
-            log::warn!("[BAD INPUT] {}: {error}", cx.peer());
+            match cx.guess() {
+                Some(guess) => log::warn!("[BAD INPUT] {}: {error}; {guess}", cx.peer()),
+                None => log::warn!("[BAD INPUT] {}: {error}", cx.peer()),
+            }
         }
         self.service.bad_input(cx, session, error)
     }

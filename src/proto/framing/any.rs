@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use super::spec::{ConfigError, Spec, SpecProblem};
 use super::{
-    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing, Json,
-    LengthField, LineEnd, Lines, Modbus, Raw, Resp, Rest, Scan, Stuffed, Varint, Xml,
+    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing, Guess,
+    Json, LengthField, LineEnd, Lines, Modbus, Raw, Resp, Rest, Scan, Stuffed, Varint, Xml,
 };
 
 /// Any built-in framing, chosen at run time by a SPEC.
@@ -359,6 +359,10 @@ impl Framing for AnyFraming {
 
     fn is_skipping(&self, state: &AnyState) -> bool {
         matches!(state, AnyState::Scan(scan) if scan.is_skipping())
+    }
+
+    fn guess(&self, input: &[u8]) -> Option<Guess> {
+        with!(self, framing => framing.guess(input))
     }
 
     fn max_input(&self) -> usize {

@@ -6,7 +6,9 @@
 //!      └── strip: bytes dropped from the front of the frame
 //! ```
 
-use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, check_len, spec};
+use super::{
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, check_len, spec,
+};
 
 /// Frames with a fixed header that says how long the rest is.
 ///
@@ -172,6 +174,29 @@ impl Framing for LengthField {
         } else {
             Decoded::Message { message: self.stripped()..consumed, consumed }
         })
+    }
+
+    fn guess(&self, input: &[u8]) -> Option<Guess> {
+        let field = input.get(self.offset..self.header())?;
+        let other = self.other_order().read(field).checked_add_signed(self.adjust);
+        Guess::protocol(input).or(match other {
+            _ if field.len() > 1 && field.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
+                Some(Guess::Ascii)
+            }
+            Some(len @ 1..) if len <= self.limit() as u64 => Some(Guess::OtherByteOrder { len }),
+            _ => None,
+        })
+    }
+}
+
+impl LengthField {
+    /// With its bytes in the other order.
+    fn other_order(&self) -> Self {
+        let endian = match self.endian {
+            Endian::Big => Endian::Little,
+            Endian::Little => Endian::Big,
+        };
+        Self { endian, ..self.clone() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Rest};
+use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, Rest};
 
 /// Decodes as `decode` does and encodes as `encode` does.
 ///
@@ -54,6 +54,10 @@ impl<D: Framing, E: Encode> Framing for Pair<D, E> {
 
     fn is_skipping(&self, state: &D::State) -> bool {
         self.decode.is_skipping(state)
+    }
+
+    fn guess(&self, input: &[u8]) -> Option<Guess> {
+        self.decode.guess(input)
     }
 
     fn max_input(&self) -> usize {

@@ -5,7 +5,9 @@
 //!  base128   | 0xxxxxxx | 0yyyyyyy |   payload   |    the same, always 2 bytes
 //! ```
 
-use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, check_len, spec};
+use super::{
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, check_len, spec,
+};
 
 /// A payload behind its length in base 128.
 ///
@@ -119,6 +121,16 @@ impl Framing for Varint {
         Ok(match input.len() < consumed {
             true => Decoded::Incomplete { need: consumed },
             false => Decoded::Message { message: header..consumed, consumed },
+        })
+    }
+
+    fn guess(&self, input: &[u8]) -> Option<Guess> {
+        Guess::protocol(input).or(match *input {
+            [low @ 0x80..=0xff, high @ ..0x80, ..] if self.form == Form::TwoDigits => {
+                let len = u64::from(low & 0x7f) | u64::from(high) << 7;
+                Some(Guess::ContinuedLength { len })
+            }
+            _ => None,
         })
     }
 }

@@ -16,6 +16,7 @@ mod timers;
 mod unix;
 
 pub use counters::Counters;
+pub use endpoint::idle_bytes;
 pub use handle::{Handle, HandleError};
 pub use kernel::Mio;
 pub use limits::{Limits, WhenFull};

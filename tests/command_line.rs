@@ -91,6 +91,7 @@ fn help_fits_on_a_screen_and_goes_to_stdout() {
         &["serve", "-h"],
         &["presets", "-h"],
         &["send", "-h"],
+        &["explain", "-h"],
     ] {
         let output = oneloop(args).output().expect("the binary was built");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -450,6 +451,38 @@ fn the_readme_has_every_limit_with_its_default() {
         seen += 1;
     }
     assert_eq!(seen, 12, "{flat}");
+}
+
+#[test]
+fn explain_shows_a_framing_and_replays_a_capture() {
+    let explain = |args: &[&str]| {
+        let output = oneloop(&["explain"]).args(args).output().expect("the binary was built");
+        (String::from_utf8(output.stdout).expect("text"), output.status.code())
+    };
+    let (text, code) = explain(&["u16be,offset=2,adjust=-4", "--connections=100"]);
+    assert_eq!(code, Some(0));
+    for line in
+        ["hex     00 00 00 09  68 65 6c 6c 6f", "up to 65531 bytes", "for 100 idle connections"]
+    {
+        assert!(text.contains(line), "no {line:?} in {text}");
+    }
+    assert!(text.lines().all(|line| line.len() <= 100 && line.trim_end() == line), "{text}");
+
+    let file = std::env::temp_dir().join(format!("oneloop-{}.capture", std::process::id()));
+    fs::write(&file, b"one\ntwo\r\nthr").expect("a file of this test");
+    let (text, code) = explain(&["lines", file.to_str().expect("text")]);
+    fs::remove_file(&file).expect("it was written");
+    assert_eq!(code, Some(0));
+    for line in [
+        "0         3 bytes  one",
+        "4         3 bytes  two",
+        "3 bytes into message 3",
+        "however its first 12 bytes are cut",
+    ] {
+        assert!(text.contains(line), "no {line:?} in {text}");
+    }
+    assert_eq!(explain(&["u32"]).1, Some(2));
+    assert_eq!(explain(&["lines", "/nowhere"]).1, Some(1));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use slab::Slab;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
 use super::counters::Counters;
+use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::server::{HOLD, Workspace};
@@ -290,6 +291,20 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     }
 }
 
+/// The shape of slab's own, which is private: the enums in a slot leave room for its tag.
+#[expect(dead_code, reason = "only its size is of interest")]
+enum Entry<T> {
+    Vacant(usize),
+    Occupied(T),
+}
+
+/// Bytes of our memory that an idle connection takes: its place in the slab and its
+/// address. The kernel has some KiB for it as well.
+pub fn idle_bytes<F: Framing, S: Service>() -> usize {
+    type Slot<T, C> = Peer<<Mio as Sys>::Stream, T, C>;
+    size_of::<Entry<Slot<F::State, S::Session>>>() + size_of::<PeerAddr>()
+}
+
 /// The queue entry that a connection makes for itself: it reports nothing.
 fn self_entry(id: ConnId) -> Ready {
     Ready { token: Token::conn(id), readable: false, writable: false, read_closed: false }
@@ -557,19 +572,13 @@ impl Address {
 #[cfg(all(test, not(debug_assertions)))]
 mod tests {
     use super::*;
-    use crate::net::Mio;
     use crate::proto::framing::{AnyFraming, Lines};
+    use crate::services::Echo;
 
     #[test]
     fn a_slot_takes_40_bytes_or_48_slab_entry_included() {
-        type Slot<F> = Peer<<Mio as Sys>::Stream, <F as Framing>::State, ()>;
-        /// The shape of slab's own, which is private: the enums in a slot leave room
-        /// for its tag.
-        #[expect(dead_code, reason = "only its size is of interest")]
-        enum Entry<F: Framing> {
-            Vacant(usize),
-            Occupied(Slot<F>),
-        }
-        assert_eq!((size_of::<Entry<Lines>>(), size_of::<Entry<AnyFraming>>()), (40, 48));
+        let addr = size_of::<PeerAddr>();
+        let slots = (idle_bytes::<Lines, Echo>() - addr, idle_bytes::<AnyFraming, Echo>() - addr);
+        assert_eq!(slots, (40, 48));
     }
 }

@@ -5,6 +5,7 @@
 
 mod address;
 mod ending;
+mod explain;
 mod framing;
 mod journal;
 mod presets;
@@ -41,6 +42,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Send(send::Send),
+    Explain(explain::Explain),
     Presets(presets::Presets),
 }
 
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Send(send) => send.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Presets(presets) => presets.run(),
     };
     match done {

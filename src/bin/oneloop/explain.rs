@@ -1,0 +1,352 @@
+//! `oneloop explain`: what a SPEC means, and what it makes of captured bytes.
+
+use std::fmt::Write as _;
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use oneloop::net::idle_bytes;
+use oneloop::proto::framing::check;
+use oneloop::services::Echo;
+use oneloop::{AnyFraming, Decoded, Encode, EncodeError, Framing, MAX_MESSAGE};
+
+use crate::Failure;
+use crate::units;
+
+/// Show what a framing looks like, its limits, and what it makes of captured bytes
+#[derive(Args)]
+#[command(after_help = "\
+  oneloop explain u16be,offset=2,adjust=-4       the layout, a sample, the limits
+  oneloop explain lines capture.bin              the messages in a file, and whether they
+                                                 are the same however it is cut")]
+pub(crate) struct Explain {
+    /// A framing, as for `oneloop serve --framing`
+    spec: String,
+
+    /// Bytes as they came from a socket
+    file: Option<PathBuf>,
+
+    /// Connections to count memory for
+    #[arg(short, long, value_name = "N", value_parser = units::count, default_value = "10k")]
+    connections: usize,
+}
+
+/// Words, what a message is, and whether one that is too long is skipped (else the
+/// connection closes).
+#[rustfmt::skip]
+const MEANINGS: [(&str, &str, bool); 30] = [
+    ("lines",         "what ends in LF; one CR before it is dropped",              true),
+    ("lines:lf",      "what ends in LF; CR is data",                               true),
+    ("lines:crlf",    "what ends in CR LF; a bare LF ends the connection",         true),
+    ("delim:BYTES",   "what ends in the delimiter",                                true),
+    ("nul",           "what ends in a zero byte",                                  true),
+    ("stx-etx",       "what stands between STX and ETX; bytes before are skipped", true),
+    ("mllp",          "what stands between VT and FS CR; bytes before are skipped", true),
+    ("fixed:N",       "so many bytes",                                             false),
+    ("u8",            "what follows its length in one byte",                       false),
+    ("u16be",         "what follows its length in two bytes, the most significant first", false),
+    ("u16le",         "what follows its length in two bytes, the least significant first", false),
+    ("u24be",         "what follows its length in three bytes, the most significant first", false),
+    ("u24le",         "what follows its length in three bytes, the least significant first", false),
+    ("u32be",         "what follows its length in four bytes, the most significant first", false),
+    ("u32le",         "what follows its length in four bytes, the least significant first", false),
+    ("u64be",         "what follows its length in eight bytes, the most significant first", false),
+    ("u64le",         "what follows its length in eight bytes, the least significant first", false),
+    ("base128",       "what follows its length in two digits to the base of 128, the low one first", false),
+    ("varint",        "what follows its length as protocol buffers write it",      false),
+    ("ascii:N",       "what follows its length in ASCII digits, zeros in front",   false),
+    ("ascii:N:space", "what follows its length in ASCII digits, spaces behind",    false),
+    ("netstring",     "what stands between its length, a colon, and a comma",      false),
+    ("syslog",        "what follows its length and a space; or a line that begins with <", false),
+    ("slip",          "what ends in C0; C0 and DB inside are escaped",             true),
+    ("cobs",          "what ends in a zero byte; zeros inside are stuffed away",   true),
+    ("resp",          "a value of Redis' protocol, or a line",                     false),
+    ("modbus",        "a unit of Modbus TCP, its header included",                 false),
+    ("json",          "one JSON value; white space, commas and RS between them are skipped", false),
+    ("xml",           "one XML document; white space between them is skipped",     false),
+    ("raw",           "whatever one read brings",                                  false),
+];
+
+impl Explain {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let framing = AnyFraming::from_spec(&self.spec, None)
+            .map_err(|error| Failure::Usage(error.to_string()))?;
+        let text = match &self.file {
+            None => self.picture(&framing),
+            Some(file) => replay(&framing, &read(file)?),
+        };
+        match io::stdout().write_all(text.as_bytes()) {
+            // Who reads the first lines only has what they wanted.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => result.map_err(|error| Failure::Runtime(format!("cannot print: {error}"))),
+        }
+    }
+
+    fn picture(&self, framing: &AnyFraming) -> String {
+        let mut text = String::new();
+        let max = largest(framing);
+        let (meaning, skips) = meaning(&self.spec);
+        let too_long = match skips {
+            true => "is skipped up to its end and counted; the next one is served",
+            false => "closes its connection, too_long",
+        };
+        let idle = self.connections * idle_bytes::<AnyFraming, Echo>();
+        let waiting = self.connections.saturating_mul(framing.max_input());
+        let mut line = |name: &str, what: &str| {
+            writeln!(text, "{}", format!("{name:<12}{what}").trim_end())
+                .expect("a string takes everything");
+        };
+        line("framing", &self.spec);
+        line("message", meaning);
+        line("", "");
+        for row in layout(framing) {
+            line("", &row);
+        }
+        line("", "");
+        line("payload", &format!("up to {max} bytes, in and out; one that is longer"));
+        line("", too_long);
+        line("on the wire", &format!("up to {} bytes with its frame", framing.max_frame()));
+        line("cut off", "when the stream ends inside of it: `truncated`, nothing of it delivered");
+        line("time", "30 s to arrive, and 1 s more for each 4 KiB that it announces");
+        line("memory", &format!("{} for {} idle connections;", bytes(idle), self.connections));
+        line(
+            "",
+            &format!("{} more if each has sent all but the end of the largest", bytes(waiting)),
+        );
+        for remark in remarks(framing, &self.spec, max) {
+            line("doubtful", remark);
+        }
+        text
+    }
+}
+
+fn meaning(spec: &str) -> (&'static str, bool) {
+    let word = spec.split(',').next().unwrap_or(spec);
+    let found = MEANINGS.iter().find(|(known, ..)| is_filled_in(known, word));
+    found.map_or(("", false), |&(_, meaning, skips)| (meaning, skips))
+}
+
+/// Whether `word` is `known` with something in place of its capitals.
+fn is_filled_in(known: &str, word: &str) -> bool {
+    let mut parts = word.split(':');
+    for known in known.split(':') {
+        match (known, parts.next()) {
+            // A delimiter may have colons in it.
+            ("BYTES", Some(_)) => return true,
+            ("N", Some(_)) => {}
+            (known, Some(part)) if known == part => {}
+            _ => return false,
+        }
+    }
+    parts.next().is_none()
+}
+
+/// The largest payload: what the framing says when it is given more.
+fn largest(framing: &AnyFraming) -> usize {
+    let more = vec![0; framing.max_frame().min(MAX_MESSAGE) + 1];
+    match framing.encode(&more, &mut Vec::new()) {
+        Err(EncodeError::TooLong { max, .. }) => max,
+        _ => framing.max_frame(),
+    }
+}
+
+/// A message in its frame: offsets, hex, text, and what the parts are.
+fn layout(framing: &AnyFraming) -> Vec<String> {
+    let samples: [&[u8]; 6] = [
+        b"hello",
+        b"[\"hello\"]",
+        b"<hello/>",
+        b"\x12\x34\0\0\0\x06\x01\x03\0\x6b\0\x03",
+        b"",
+        b"x",
+    ];
+    let frame = |message: &[u8]| {
+        let mut wire = Vec::new();
+        framing.encode(message, &mut wire).ok()?;
+        let mut back = wire.clone();
+        match framing.decode(&mut Default::default(), &mut back, false) {
+            Ok(Decoded::Message { message, .. }) => Some((wire, message)),
+            _ => None,
+        }
+    };
+    // A framing of fixed size takes that size alone.
+    let filled = vec![b'x'; largest(framing).min(16)];
+    let samples = [samples[0], &filled[..]].into_iter().chain(samples);
+    let Some((wire, message)) = samples.into_iter().find_map(frame) else {
+        return Vec::new();
+    };
+    let message = message.start..message.end.min(wire.len());
+    let parts = [
+        (0..message.start, "header"),
+        (message.clone(), "message"),
+        (message.end..wire.len(), "end"),
+    ];
+    let mut rows = ["at", "hex", "text", "is"].map(|name| format!("{name:<8}"));
+    for (range, name) in parts.into_iter().filter(|(range, _)| !range.is_empty()) {
+        let part = &wire[range.clone()];
+        let shown = |byte: &u8| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '.' };
+        let cells = [
+            range.start.to_string(),
+            shortened(part.iter().map(|byte| format!("{byte:02x}")), part.len(), " "),
+            shortened(part.iter().map(|byte| shown(byte).to_string()), part.len(), ""),
+            name.to_string(),
+        ];
+        let width = cells.iter().map(String::len).max().unwrap_or(0) + 2;
+        for (row, cell) in rows.iter_mut().zip(cells) {
+            write!(row, "{cell:width$}").expect("a string takes everything");
+        }
+    }
+    rows.map(|row| row.trim_end().to_string()).to_vec()
+}
+
+/// The first and the last, if there are very many.
+fn shortened(all: impl Iterator<Item = String>, len: usize, between: &str) -> String {
+    const MOST: usize = 16;
+    let last = len.saturating_sub(1);
+    let kept = all.enumerate().filter_map(|(at, one)| match at {
+        _ if len <= MOST || at < MOST - 2 || at == last => Some(one),
+        at if at == MOST - 2 => Some("..".to_string()),
+        _ => None,
+    });
+    kept.collect::<Vec<_>>().join(between)
+}
+
+/// What may be meant otherwise.
+fn remarks(framing: &AnyFraming, spec: &str, max: usize) -> Vec<&'static str> {
+    let word = spec.split([',', ':']).next().unwrap_or(spec);
+    let letter = |bytes: &[u8]| matches!(bytes, [b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b' ']);
+    let mut end = Vec::new();
+    // What ends an empty message is the delimiter.
+    let delimiter = word == "delim" && framing.encode(b"", &mut end).is_ok();
+    let cases = [
+        (word == "raw", "messages are as TCP cuts them: two sends may come as one, one as two"),
+        (delimiter && letter(&end), "the delimiter is a character that text is made of"),
+        (max > 64 << 20, "a message lies in memory in one piece, and each peer may send one"),
+        (
+            word == "u8" || word == "base128",
+            "the length holds little: a longer message cannot be said",
+        ),
+        (spec.contains("eof=message"), "a line that was cut off is not told from the last one"),
+        (
+            spec.contains("adjust=") && !spec.contains("adjust=-"),
+            "the length says less than follows it; most adjustments are negative",
+        ),
+        (spec.contains("strip=0"), "replies have to begin with a header, too"),
+    ];
+    cases.into_iter().filter(|(doubtful, _)| *doubtful).map(|(_, remark)| remark).collect()
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+    std::fs::read(file).map_err(|error| Failure::Runtime(format!("{}: {error}", file.display())))
+}
+
+/// Streams up to this length are cut in many ways.
+const MAX_CUT: usize = 64 << 10;
+/// Of a message, in bytes.
+const MAX_SHOWN: usize = 60;
+
+/// The messages in `stream`, and the first thing that is wrong.
+fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
+    let mut text = String::new();
+    let mut say = |line: String| writeln!(text, "{line}").expect("a string takes everything");
+    let (mut state, mut at, mut bytes) = (Default::default(), 0, stream.to_vec());
+    let mut messages = 0;
+    loop {
+        let rest = &mut bytes[at..];
+        match framing.decode(&mut state, rest, true) {
+            Ok(Decoded::Message { message, consumed }) => {
+                messages += 1;
+                let shown = rest[message.clone()][..message.len().min(MAX_SHOWN)].escape_ascii();
+                let more = if message.len() > MAX_SHOWN { "..." } else { "" };
+                say(format!("{at:>8}  {:>8} bytes  {shown}{more}", message.len()));
+                at += consumed;
+            }
+            Ok(Decoded::Skip { consumed, error }) => {
+                if let Some(error) = error {
+                    say(format!("{at:>8}  skipped: {error}"));
+                }
+                at += consumed;
+            }
+            Ok(Decoded::Incomplete { .. }) if rest.is_empty() => {
+                say(format!("{at:>8}  the end, after {messages} messages"));
+                break;
+            }
+            Ok(Decoded::Incomplete { .. }) => {
+                say(format!(
+                    "{at:>8}  the stream ends {} bytes into message {}",
+                    rest.len(),
+                    messages + 1
+                ));
+                break;
+            }
+            Err(error) => {
+                let guess = framing.guess(rest).map(|guess| format!("; {guess}"));
+                say(format!(
+                    "{at:>8}  message {}: {error}{}",
+                    messages + 1,
+                    guess.unwrap_or_default()
+                ));
+                let begins: Vec<_> = rest.iter().take(16).map(|b| format!("{b:02x}")).collect();
+                say(format!(
+                    "{:>8}  it begins {}  {}",
+                    "",
+                    begins.join(" "),
+                    rest[..rest.len().min(16)].escape_ascii()
+                ));
+                break;
+            }
+        }
+    }
+    let (part, joined) =
+        (&stream[..stream.len().min(MAX_CUT)], matches!(framing, AnyFraming::Raw(_)));
+    let cut = if joined { check::joined(framing, part) } else { check::splits(framing, part) };
+    match cut {
+        Ok(_) if joined => {
+            say("the same bytes however it is cut; its messages are the reads".into())
+        }
+        Ok(_) => say(format!("the same however its first {} bytes are cut", part.len())),
+        // A defect of the framing, not of the capture.
+        Err(difference) => say(format!("not the same however it is cut: {difference}")),
+    }
+    text
+}
+
+/// With a unit that makes it short.
+fn bytes(count: usize) -> String {
+    match count {
+        0..10_000 => format!("{count} bytes"),
+        10_000..10_000_000 => format!("{} KiB", count >> 10),
+        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
+        _ => format!("{} GiB", count >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_word_has_a_meaning_and_a_picture() {
+        for (index, word) in AnyFraming::WORDS.iter().enumerate() {
+            assert_eq!(MEANINGS[index].0, *word);
+            let spec = word.replace("BYTES", ";").replace('N', "8");
+            assert_eq!(meaning(&spec), (MEANINGS[index].1, MEANINGS[index].2), "{spec}");
+            let framing: AnyFraming = spec.parse().expect("a word, filled in");
+            assert_eq!(layout(&framing).len(), 4, "{spec}");
+        }
+        assert_eq!(MEANINGS.len(), AnyFraming::WORDS.len());
+    }
+
+    #[test]
+    fn a_capture_is_shown_up_to_the_first_byte_that_is_wrong() {
+        let framing: AnyFraming = "u16be,max=100".parse().expect("a SPEC");
+        let text = replay(&framing, b"\0\x02hi\0\0GET / HTTP/1.1\r\n");
+        let lines: Vec<&str> = text.lines().map(str::trim).collect();
+        assert_eq!(lines[0], "0         2 bytes  hi");
+        assert_eq!(lines[1], "4         0 bytes");
+        assert!(lines[2].starts_with("6  message 3: message of 18245 bytes"), "{text}");
+        assert!(lines[2].ends_with("this looks like HTTP"), "{text}");
+        assert!(lines[3].starts_with("it begins 47 45 54 20"), "{text}");
+        assert_eq!(lines[4], "the same however its first 22 bytes are cut");
+    }
+}

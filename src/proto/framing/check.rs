@@ -13,7 +13,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::{FrameError, Framing};
+use super::{AnyFraming, FrameError, Framing};
 
 /// What a stream was decoded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -133,6 +133,96 @@ fn splits_as<F: Framing>(
     Ok(whole)
 }
 
+/// The framings that [`any_framing`] chooses from, small limits among them; not `raw`,
+/// whose messages are the reads.
+const SPECS: [&str; 43] = [
+    "lines",
+    "lines:lf,max=9",
+    "lines:crlf",
+    "lines,eof=message,max=5",
+    r"delim:ab",
+    r"delim:\r\n,max=7",
+    "nul",
+    "stx-etx,max=6",
+    "mllp",
+    "mllp,max=3",
+    "fixed:3",
+    "u8",
+    "u16be",
+    "u16le,max=9",
+    "u24be,max=300",
+    "u24le",
+    "u32be,offset=2,adjust=-3",
+    "u32le,strip=1",
+    "u64be",
+    "u64le,adjust=5,max=20",
+    "base128",
+    "base128,max=100",
+    "varint",
+    "varint,max=300",
+    "ascii:1",
+    "ascii:8,max=50",
+    "ascii:64:space",
+    "ascii:3:space,max=9",
+    "netstring",
+    "netstring,max=12",
+    "syslog",
+    "syslog,max=8",
+    "slip",
+    "slip,max=5",
+    "cobs",
+    "cobs,max=260",
+    "resp",
+    "resp,max=40",
+    "modbus",
+    "json",
+    "json,depth=3,max=30",
+    "xml",
+    "xml,depth=3,max=40",
+];
+
+/// Checks a framing that the first byte of `data` chooses with the cuts and the stream
+/// behind it, as [`any_cuts`]. What a fuzzer calls, and a test with what one found.
+///
+/// # Errors
+///
+/// The difference, if the framing breaks its contract.
+pub fn any_framing(data: &[u8]) -> Result<(), Box<Difference>> {
+    let Some((&choice, data)) = data.split_first() else { return Ok(()) };
+    let spec = SPECS[usize::from(choice) % SPECS.len()];
+    let framing: AnyFraming = spec.parse().expect("the list is of right ones");
+    any_cuts(&framing, data)
+}
+
+/// Checks that a stream decodes to the same whole and in pieces. The first byte of
+/// `data` says how many pieces (up to 15), so many bytes behind it how long they are,
+/// and the rest is the stream.
+///
+/// # Errors
+///
+/// The difference, if the framing breaks its contract.
+pub fn any_cuts<F: Framing>(framing: &F, data: &[u8]) -> Result<(), Box<Difference>> {
+    let Some((&count, data)) = data.split_first() else { return Ok(()) };
+    let (lengths, stream) = data.split_at(data.len().min(usize::from(count % 16)));
+    let mut left = stream.len();
+    let pieces: Vec<usize> = lengths
+        .iter()
+        .map(|&length| {
+            let piece = usize::from(length).min(left);
+            left -= piece;
+            piece
+        })
+        .collect();
+    let whole = decode(framing, stream, &[], ControlFlow::Continue(()));
+    for flow in [ControlFlow::Continue(()), ControlFlow::Break(())] {
+        let cut = decode(framing, stream, &pieces, flow);
+        if cut != whole {
+            return Err(Box::new(Difference { pieces, seed: None, whole, cut }));
+        }
+    }
+    Ok(())
+}
+
 /// Feeds `stream` as a connection would: what is left over is kept and comes
 /// first the next time. The last piece comes together with the end. After each
 /// message `flow` says whether to go on, or to stop and be called again.
@@ -187,9 +277,7 @@ impl SplitMix64 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{
-        AnyFraming, Decoded, Encode, EncodeError, Endian, LengthField, Lines, Pair, Raw,
-    };
+    use super::super::{Decoded, Encode, EncodeError, Endian, LengthField, Lines, Pair, Raw};
     use super::*;
 
     /// Takes whatever a read brings for a message: the bug that every framing
@@ -287,6 +375,53 @@ mod tests {
                     panic!("{word}, stream seed {seed}: {difference}");
                 }
             }
+        }
+    }
+
+    /// What the fuzzer runs, on every machine and for a moment; what it has found goes
+    /// into `FOUND`.
+    #[test]
+    fn any_bytes_in_any_framing_are_the_same_however_they_are_cut() {
+        const FOUND: [&[u8]; 1] = [b""];
+        let check = |data: &[u8]| {
+            if let Err(difference) = any_framing(data) {
+                panic!("{}: {difference}", data.escape_ascii());
+            }
+        };
+        FOUND.into_iter().for_each(check);
+        let tokens: [&[u8]; 20] = [
+            b"\n",
+            b"\r\n",
+            b"\0",
+            b"\xc0",
+            b"\xdb\xdc",
+            b"5",
+            b":",
+            b",",
+            b" ",
+            b"{",
+            b"}",
+            b"[\"",
+            b"\\\"]",
+            b"<a>",
+            b"</a>",
+            b"<!--",
+            b"-->",
+            b"$3\r\n",
+            b"*2\r\n",
+            b"\x02\0",
+        ];
+        for seed in 0..40_000 {
+            let mut random = SplitMix64(seed);
+            let mut data: Vec<u8> = (0..17).map(|_| (random.next() % 24) as u8).collect();
+            data[0] = random.next() as u8;
+            for _ in 0..random.next() % 24 {
+                match random.next() % 3 {
+                    0 => data.push(random.next() as u8),
+                    _ => data.extend_from_slice(tokens[random.next() as usize % tokens.len()]),
+                }
+            }
+            check(&data);
         }
     }
 

@@ -1,0 +1,8 @@
+//! Any bytes in any framing, cut anywhere: the same messages as whole.
+#![no_main]
+
+use oneloop::proto::framing::check;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| {
+    check::any_framing(data).expect("the same however it is cut");
+});

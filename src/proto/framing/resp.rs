@@ -107,7 +107,7 @@ impl Resp {
         let Some(lf) = memchr(b'\n', &input[from.min(seen)..seen]).map(|at| from + at) else {
             // A length has a few digits; what has more is none, and need not be awaited.
             if let Some(line) = input.get(start..).filter(|line| line.len() > MAX_DIGITS + CRLF)
-                && matches!(line[0], b'$' | b'!' | b'=' | b'*' | b'%' | b'~' | b'>' | b'|')
+                && has_length(line)
             {
                 length(line, start)?;
             }
@@ -121,6 +121,11 @@ impl Resp {
         match input[start..lf].strip_suffix(b"\r") {
             Some(line) if !line.is_empty() => Ok(Some(line)),
             _ => {
+                // What is wrong before the end comes first, as when the end has not come.
+                let line = &input[start..lf];
+                if line.len() > 1 && has_length(line) {
+                    length(line, start)?;
+                }
                 let expected = "CR LF at the end of a line";
                 Err(FrameError::BadByte { at: lf, byte: b'\n', expected })
             }
@@ -195,6 +200,11 @@ fn length(line: &[u8], start: usize) -> Result<Option<u64>, FrameError> {
         }
         _ => Ok(Some(value)),
     }
+}
+
+/// Whether a length or a number of values stands behind the first byte.
+fn has_length(line: &[u8]) -> bool {
+    matches!(line.first(), Some(b'$' | b'!' | b'=' | b'*' | b'%' | b'~' | b'>' | b'|'))
 }
 
 fn is_value(byte: u8) -> bool {
@@ -337,6 +347,7 @@ mod tests {
             ("streamed",            b"$?\r\n",                      0, bad(1, b'?', digit)),
             ("21 digits",           b"*000000000000000000001\r\n:1\r\n", 0, bad(21, b'1', "a length of 20 digits at most")),
             ("no end",              b"*00000000000000000000000",    0, bad(21, b'0', "a length of 20 digits at most")),
+            ("a bare LF, no digits", b"$$$$$$$$$$$$$$$$$$$$$$$$$\n", 0, bad(1, b'$', digit)),
             ("a bare LF",           b":1\n",                        0, bad(2, b'\n', "CR LF at the end of a line")),
             ("no CR behind bytes",  b"$2\r\nhi!\n",                 0, bad(6, b'!', "CR LF behind a bulk string")),
             ("no LF behind bytes",  b"$2\r\nhi\r!",                 0, bad(7, b'!', "CR LF behind a bulk string")),

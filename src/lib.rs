@@ -17,10 +17,11 @@
 //! # }
 //! ```
 //!
-//! - A [`Framing`] says where messages end. Built in: [`Lines`],
-//!   [`Delimited`], [`Fixed`], [`LengthField`], [`Varint`], [`Decimal`], [`Raw`]; [`AnyFraming`] is any of them, chosen by a word at run time; [`Pair`]
-//!   has one for each direction. Messages never depend on how the network cut the
-//!   bytes.
+//! - A [`Framing`] says where messages end. Built in: [`Lines`], [`Delimited`],
+//!   [`Stuffed`], [`Fixed`], [`LengthField`], [`Varint`], [`Decimal`], [`Resp`],
+//!   [`Modbus`], [`Json`], [`Xml`], [`Raw`]; [`AnyFraming`] is any of them, chosen by a
+//!   word at run time; [`Pair`] has one for each direction. Messages never depend on how
+//!   the network cut the bytes.
 //! - A [`Service`] says what to do with messages. A closure is one; some are ready in
 //!   [`services`].
 //! - A [`Server`] is the loop. It runs by itself ([`Server::run`]), turn by turn in a

@@ -114,6 +114,12 @@ fn the_string_helpers_of_document_001_are_answered() {
 }
 
 #[test]
+fn the_self_sizing_texts_of_document_001_come_back_each_for_itself() {
+    client("self_sizing.py", &framing("json"), &["json"]);
+    client("self_sizing.py", &framing("xml"), &["xml"]);
+}
+
+#[test]
 fn the_lists_of_document_001_have_their_averages() {
     client("average.py", &preset("average"), &[]);
 }

@@ -52,8 +52,8 @@ pub use net::{
 #[doc(inline)]
 pub use proto::framing::{
     AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
-    FrameError, Framing, Guess, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Pair, Raw, Rest,
-    SpecProblem, Varint, Xml, parse_size,
+    FrameError, Framing, Guess, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Modbus, Pair, Raw,
+    Resp, Rest, SpecProblem, Stuffed, Varint, Xml, parse_size,
 };
 #[doc(inline)]
 pub use proto::service::{

@@ -19,7 +19,7 @@
 //!
 //! - A [`Framing`] says where messages end. Built in: [`Lines`], [`Delimited`],
 //!   [`Stuffed`], [`Fixed`], [`LengthField`], [`Varint`], [`Decimal`], [`Resp`],
-//!   [`Modbus`], [`Json`], [`Xml`], [`Raw`]; [`AnyFraming`] is any of them, chosen by a
+//!   [`Modbus`], [`Json`], [`Xml`], `Http` (feature `http`), [`Raw`]; [`AnyFraming`] is any of them, chosen by a
 //!   word at run time; [`Pair`] has one for each direction. Messages never depend on how
 //!   the network cut the bytes.
 //! - A [`Service`] says what to do with messages. A closure is one; some are ready in
@@ -49,11 +49,14 @@ mod throttle;
 pub use net::{
     Bound, Counters, EndpointId, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull,
 };
+#[cfg(feature = "http")]
+#[doc(inline)]
+pub use proto::framing::Http;
 #[doc(inline)]
 pub use proto::framing::{
-    AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed,
-    FrameError, Framing, Guess, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Modbus, Pair, Raw,
-    Resp, Rest, SpecProblem, Stuffed, Varint, Xml, parse_size,
+    AnyFraming, ConfigError, Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fields,
+    Fixed, FrameError, Framing, Guess, Json, LengthField, LineEnd, Lines, MAX_MESSAGE, Modbus,
+    Pair, Raw, Reply, Request, Resp, Response, Rest, SpecProblem, Stuffed, Varint, Xml, parse_size,
 };
 #[doc(inline)]
 pub use proto::service::{

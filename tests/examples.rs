@@ -364,6 +364,33 @@ fn two_framings_carry_messages_across_and_never_back() {
     assert_eq!(hear_all(&mut first), b"", "nobody hears what their own side says");
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn http_has_pages_with_a_status_and_fields() {
+    let example = Example::start("http");
+    let mut client = example.connect();
+    say(
+        &mut client,
+        b"GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: <me>\r\n\r\n\
+          POST /count HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello\
+          DELETE / HTTP/1.1\r\nHost: a\r\n\r\n\
+          GET /no HTTP/1.1\r\nHost: a\r\n\r\n",
+    );
+    client.shutdown(Shutdown::Write).unwrap();
+    let said = String::from_utf8(hear_all(&mut client)).unwrap();
+    let responses: Vec<&str> = said.split("HTTP/1.1 ").skip(1).collect();
+    let expected = [
+        ("200 OK\r\n", "<h1>Hello, _me></h1><p>Request 1.\n"),
+        ("200 OK\r\n", "5 bytes\n"),
+        ("405 Method Not Allowed\r\n", "Content-Length: 0\r\n\r\n"),
+        ("404 Not Found\r\n", "no such page\n"),
+    ];
+    assert_eq!(responses.len(), expected.len(), "{said}");
+    for (response, (begin, end)) in responses.iter().zip(expected) {
+        assert!(response.starts_with(begin) && response.ends_with(end), "{response}");
+    }
+}
+
 #[test]
 fn chat_gives_each_name_once_and_tells_who_comes_speaks_and_leaves() {
     let example = Example::start("chat");

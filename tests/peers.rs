@@ -120,6 +120,42 @@ fn the_self_sizing_texts_of_document_001_come_back_each_for_itself() {
 }
 
 #[test]
+fn the_http_client_of_python_is_answered_on_one_connection() {
+    client("http_client.py", &framing("http"), &[]);
+}
+
+#[test]
+fn curl_uploads_downloads_and_waits_for_leave() {
+    let server = framing("http");
+    let url = format!("http://{}/", server.addr);
+    let curl = |args: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "20", "--config", "/dev/null"]);
+        match command.args(args).arg(&url).stdin(Stdio::null()).output() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                skip("curl is not installed");
+                None
+            }
+            output => Some(output.expect("curl can be run")),
+        }
+    };
+    // So large that curl asks for leave, and then in chunks.
+    let body = "0123456789".repeat(30_000);
+    for more in [&["--header", "X: y"][..], &["--header", "Transfer-Encoding: chunked"]] {
+        let Some(output) = curl(&[&["--data-binary", &body[..100_000]], more].concat()) else {
+            return;
+        };
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.ends_with(&body[..100_000]),
+            "{more:?}: {output:?}"
+        );
+    }
+    let head = curl(&["--head", "--http1.0"]).map(|output| output.stdout).unwrap_or_default();
+    assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", head.escape_ascii());
+}
+
+#[test]
 fn the_lists_of_document_001_have_their_averages() {
     client("average.py", &preset("average"), &[]);
 }

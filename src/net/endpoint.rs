@@ -26,7 +26,7 @@ use super::peer::Peer;
 use super::server::{HOLD, Workspace};
 use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
-use crate::proto::framing::Framing;
+use crate::proto::framing::{Exchange, Framing, Reply};
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 use crate::proto::tick::Tick;
@@ -90,6 +90,9 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// Closes everything at once.
     fn abort(&mut self, sys: &mut Y, work: &mut Workspace);
+
+    /// Tells its framing the time of day.
+    fn set_time(&self, unix: u64);
 
     fn counters(&self) -> Counters;
 }
@@ -273,9 +276,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let reason = CloseReason::MaxConnections;
         let text = format!("busy: all {} connections are in use", self.limits.max_connections);
         let mut refusal = Vec::new();
+        let mut exchange = Exchange::Failed { status: 503 };
         // A framing that cannot say it says nothing; and a new socket has room for
         // a line, or it is broken and there is nobody to tell.
-        if self.framing.encode(text.as_bytes(), &mut refusal).is_ok() {
+        if self.framing.reply(&Reply::from(&text), &mut exchange, &mut refusal).is_ok() {
             let _ = sys.write(&mut stream, &refusal);
         }
         let _ = sys.finish(&mut stream);
@@ -508,7 +512,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                     // It may still read what we have to say. But only once: who is ending
                     // for this reason already, and is late again, has had its time.
                     CloseReason::FrameDeadline | CloseReason::Idle if !ending => {
-                        peer.conn.close(reason, shared.pool);
+                        peer.conn.close_late(reason, shared);
                     }
                     _ => peer.conn.fail(reason, shared.pool),
                 }
@@ -551,6 +555,10 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 false
             });
         }
+    }
+
+    fn set_time(&self, unix: u64) {
+        self.framing.set_time(unix);
     }
 
     fn counters(&self) -> Counters {

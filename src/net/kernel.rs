@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
@@ -123,6 +123,11 @@ impl Sys for Mio {
 
     fn now(&mut self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn unix_time(&mut self) -> Option<u64> {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        since.ok().map(|since| since.as_secs())
     }
 
     fn waker(&self) -> Waker {

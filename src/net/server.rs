@@ -297,6 +297,9 @@ impl<Y: Sys> Server<Y> {
         self.work.post.add_encoder(framing.clone());
         let endpoint = TypedEndpoint::<Y, F, S>::new(number, framing, service, limits);
         self.sweep_every = self.sweep_every.min(endpoint.sweep_every());
+        if let Some(unix) = self.sys.unix_time() {
+            endpoint.set_time(unix);
+        }
         self.endpoints.push(Box::new(endpoint));
         Ok(EndpointId(number))
     }
@@ -524,7 +527,14 @@ impl<Y: Sys> Server<Y> {
     }
 
     fn note_time(&mut self) {
+        let before = self.work.now;
         self.work.now = self.sys.now();
+        // Whoever says what time it is says it to the second.
+        if before.as_secs() != self.work.now.as_secs()
+            && let Some(unix) = self.sys.unix_time()
+        {
+            self.endpoints.iter().for_each(|endpoint| endpoint.set_time(unix));
+        }
         self.work.tick = Tick::at(self.work.now);
     }
 

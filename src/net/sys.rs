@@ -41,6 +41,12 @@ pub trait Sys {
     /// Time since a fixed moment; never goes back.
     fn now(&mut self) -> Duration;
 
+    /// The time of day, in seconds since 1970; `None` if there is none to be had.
+    /// Default: none.
+    fn unix_time(&mut self) -> Option<u64> {
+        None
+    }
+
     /// Wakes [`wait`](Self::wait) from any thread; told as [`Token::WAKER`].
     fn waker(&self) -> Waker;
 

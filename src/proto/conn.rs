@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::buffer::{Buffer, BufferId, Pool};
-use super::framing::{EncodeError, FrameError, Framing, Rest};
+use super::framing::{EncodeError, Exchange, FrameError, Framing, Rest};
 use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
 use super::tick::Tick;
@@ -264,6 +264,18 @@ where
         }
     }
 
+    /// Ends the connection in order because its peer is late, which a framing may say.
+    pub fn close_late<F, S>(&mut self, reason: CloseReason, shared: &mut Shared<'_, F, S>)
+    where
+        F: Framing<State = T>,
+    {
+        if reason == CloseReason::FrameDeadline {
+            shared.framing.settle(Exchange::Failed { status: 408 }, shared.replies);
+        }
+        self.close(reason, shared.pool);
+        self.queue_replies(shared);
+    }
+
     /// Goes on with messages that were left when output was full, now that it is
     /// not: true if so, and there may be new output.
     pub fn resume<F, S>(&mut self, shared: &mut Shared<'_, F, S>) -> bool
@@ -334,6 +346,7 @@ where
         let mut ended = usize::from(framing.is_skipping(state));
         let result = framing.each(state, input, end, |item| {
             ended += 1;
+            cx.exchange = framing.exchange();
             let served = match item {
                 Ok(message) => {
                     cx.traffic.messages_in += 1;
@@ -345,6 +358,7 @@ where
                 }
             };
             cx.note_refusal(served, refused);
+            cx.settle(framing);
             if cx.verdict.is_some() || cx.has_enough() {
                 ControlFlow::Break(())
             } else {
@@ -367,9 +381,21 @@ where
             // began is not known here any more.
             cx.guess = if ended == 0 { framing.guess(input) } else { None };
             cx.traffic.other_protocols += u64::from(cx.guess.is_some());
+            // One that ended early, or was too long in a way that only we could tell, is
+            // none that the framing has found.
+            cx.exchange = match framing.exchange() {
+                Exchange::Failed { status } => Exchange::Failed { status },
+                _ => Exchange::Failed { status: 400 },
+            };
             let served = service.bad_input(&mut cx, session, error);
             cx.note_refusal(served, refused);
             cx.verdict.get_or_insert(Verdict::Close(error.into()));
+            cx.settle(framing);
+        }
+        if result.is_ok() && !full && cx.verdict.is_none() {
+            // The peer may wait for leave to go on.
+            cx.exchange = framing.exchange();
+            cx.settle(framing);
         }
         let skipping = framing.is_skipping(state);
         // The one that is being skipped now was counted, but has not ended.
@@ -467,6 +493,7 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
             info: &self.info,
             queued,
             verdict: None,
+            exchange: Exchange::None,
             guess: None,
         };
         (cx, self.service, &mut self.refused)
@@ -497,6 +524,19 @@ impl Context<'_> {
         if let Err(error) = served {
             self.verdict.get_or_insert(Verdict::Close(CloseReason::BadReply));
             refused.get_or_insert(error);
+            // Whoever asked is told that nothing came of it.
+            if let Exchange::Asked(_) = self.exchange {
+                self.exchange = Exchange::Failed { status: 500 };
+            }
+        }
+    }
+
+    /// Has the framing say what it owes now that the service has been called. The last
+    /// message of a connection is as if the peer had finished behind it.
+    #[inline]
+    fn settle(&mut self, framing: &impl Framing) {
+        if framing.settle(std::mem::take(&mut self.exchange), self.replies) {
+            self.verdict.get_or_insert(Verdict::Close(CloseReason::PeerEof));
         }
     }
 }

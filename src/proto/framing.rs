@@ -22,6 +22,9 @@ mod decimal;
 mod delimited;
 mod fixed;
 mod guess;
+mod headed;
+#[cfg(feature = "http")]
+mod http;
 mod json;
 mod length;
 mod lines;
@@ -39,6 +42,9 @@ pub use decimal::Decimal;
 pub use delimited::Delimited;
 pub use fixed::Fixed;
 pub use guess::Guess;
+pub use headed::{Fields, Reply, Request, Response};
+#[cfg(feature = "http")]
+pub use http::Http;
 pub use json::Json;
 pub use length::{Endian, LengthField};
 pub use lines::{LineEnd, Lines};
@@ -124,6 +130,12 @@ pub trait Framing: Encode {
         Guess::protocol(input)
     }
 
+    /// What the reply to the message that was decoded last has to know, or who sent what
+    /// is no message. Default: nothing.
+    fn exchange(&self) -> Exchange {
+        Exchange::None
+    }
+
     /// The most bytes that one message and its frame take on the way in.
     ///
     /// More than this is never kept for a message that is not complete.
@@ -142,6 +154,34 @@ pub trait Encode {
     /// The message cannot be sent by this framing; `out` is as it was.
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError>;
 
+    /// Appends the reply to a message of which `exchange` says what a reply has to know.
+    /// Default: as any other message; heads are refused.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be sent by this framing, or not now; `out` is as it was.
+    fn reply(
+        &self,
+        reply: &Reply<'_>,
+        _exchange: &mut Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        match reply {
+            Reply::Bytes(message) => self.encode(message, out),
+            Reply::Response(_) | Reply::Request(_) => Err(EncodeError::NoHead),
+        }
+    }
+
+    /// Appends what the framing itself owes the peer, now that the service has been
+    /// called, or cannot be. True: the connection ends with it. Default: nothing.
+    fn settle(&self, _exchange: Exchange, _out: &mut Vec<u8>) -> bool {
+        false
+    }
+
+    /// Tells the time of day, in seconds since 1970, whenever a second has passed.
+    /// Default: nothing needs it.
+    fn set_time(&self, _unix: u64) {}
+
     /// The most bytes that one message and its frame take on the way out.
     fn max_frame(&self) -> usize;
 
@@ -153,6 +193,40 @@ pub trait Encode {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+}
+
+/// Where a connection stands between a message and its reply, for framings whose
+/// replies depend on what they answer. Others never leave [`None`](Self::None).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Exchange {
+    /// Nothing was asked.
+    #[default]
+    None,
+    /// A message wants its reply.
+    Asked(Asked),
+    /// It has been replied to; with `last`, the connection ends.
+    Answered {
+        /// Whether it was the last.
+        last: bool,
+    },
+    /// The peer waits for leave to send the rest of its message.
+    Continue,
+    /// The peer is owed an error, and then the end.
+    Failed {
+        /// As HTTP numbers it.
+        status: u16,
+    },
+}
+
+/// What a reply has to know of its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// Only the head of a reply is wanted.
+    pub head: bool,
+    /// The peer speaks HTTP/1.0.
+    pub old: bool,
+    /// The connection ends with the reply.
+    pub last: bool,
 }
 
 /// What [`Framing::decode`] found at the front of the input.
@@ -388,6 +462,15 @@ pub enum EncodeError {
         /// Where, in bytes from its beginning.
         at: usize,
     },
+    /// Each message gets one reply, and nothing else can be sent.
+    NoRequest,
+    /// A message with a head, for a framing that has none.
+    NoHead,
+    /// A head that cannot be.
+    Head {
+        /// What would be right.
+        what: &'static str,
+    },
     /// Too much waits already: for this connection, or, of what one call of a service
     /// sent to others, for them.
     OutputFull {
@@ -408,6 +491,9 @@ impl fmt::Display for EncodeError {
                 write!(f, "message of {len} bytes is shorter than the {min} it has to have")
             }
             Self::Delimiter { at } => write!(f, "message contains its own delimiter at byte {at}"),
+            Self::NoRequest => write!(f, "there is no request that this could answer"),
+            Self::NoHead => write!(f, "this framing carries bytes, and no status or fields"),
+            Self::Head { what } => write!(f, "{what}"),
             Self::OutputFull { queued, max } => {
                 write!(f, "{queued} bytes to send exceed the limit of {max}")
             }

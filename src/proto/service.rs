@@ -16,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use super::conn::OutputLimits;
-use super::framing::{Encode, EncodeError, FrameError, Guess};
+use super::framing::{Encode, EncodeError, Exchange, FrameError, Guess, Reply};
 use super::post::{Order, Post};
 
 /// What came of serving: the error, if there is one, that closes the connection.
@@ -119,6 +119,8 @@ pub struct Context<'a> {
     /// Bytes that waited for this connection before this call.
     pub(super) queued: usize,
     pub(super) verdict: Option<Verdict>,
+    /// What is known of the message that is served.
+    pub(super) exchange: Exchange,
     pub(super) guess: Option<Guess>,
 }
 
@@ -149,15 +151,20 @@ pub(super) enum Verdict {
 impl Context<'_> {
     /// Sends `message` to the peer whose message is being served.
     ///
-    /// Replies to one read leave together, in one system call.
+    /// Replies to one read leave together, in one system call. In HTTP each message gets
+    /// one, and it may be a [`Response`](crate::Response).
     ///
     /// # Errors
     ///
     /// The framing cannot carry it, or it would pass the hard limit of queued
     /// output; then the connection closes with [`CloseReason::OutputCap`].
-    pub fn reply(&mut self, message: &[u8]) -> Result<(), EncodeError> {
+    pub fn reply<'m>(&mut self, message: impl Into<Reply<'m>>) -> Result<(), EncodeError> {
+        self.reply_with(&message.into())
+    }
+
+    fn reply_with(&mut self, reply: &Reply<'_>) -> Result<(), EncodeError> {
         let before = self.replies.len();
-        self.encoder.encode(message, self.replies)?;
+        self.encoder.reply(reply, &mut self.exchange, self.replies)?;
         let (queued, max) = (self.queued + self.replies.len(), self.info.output.max);
         if queued > max {
             self.replies.truncate(before);

@@ -34,7 +34,7 @@ pub(crate) struct Explain {
 /// Words, what a message is, and whether one that is too long is skipped (else the
 /// connection closes).
 #[rustfmt::skip]
-const MEANINGS: [(&str, &str, bool); 30] = [
+const MEANINGS: [(&str, &str, bool); 31] = [
     ("lines",         "what ends in LF; one CR before it is dropped",              true),
     ("lines:lf",      "what ends in LF; CR is data",                               true),
     ("lines:crlf",    "what ends in CR LF; a bare LF ends the connection",         true),
@@ -64,6 +64,7 @@ const MEANINGS: [(&str, &str, bool); 30] = [
     ("modbus",        "a unit of Modbus TCP, its header included",                 false),
     ("json",          "one JSON value; white space, commas and RS between them are skipped", false),
     ("xml",           "one XML document; white space between them is skipped",     false),
+    ("http",          "a request of HTTP/1.1: its head and its body, chunks joined",        false),
     ("raw",           "whatever one read brings",                                  false),
 ];
 
@@ -162,7 +163,8 @@ fn layout(framing: &AnyFraming) -> Vec<String> {
     ];
     let frame = |message: &[u8]| {
         let mut wire = Vec::new();
-        framing.encode(message, &mut wire).ok()?;
+        // As a peer sends it.
+        framing.clone().for_client("localhost").encode(message, &mut wire).ok()?;
         let mut back = wire.clone();
         match framing.decode(&mut Default::default(), &mut back, false) {
             Ok(Decoded::Message { message, .. }) => Some((wire, message)),

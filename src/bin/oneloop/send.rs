@@ -18,7 +18,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use oneloop::{AnyFraming, Encode, FrameError, Framing};
+use oneloop::{AnyFraming, Encode, FrameError, Framing, Pair};
 
 use crate::Failure;
 use crate::address::{self, Address};
@@ -59,11 +59,14 @@ const NOTICE: Duration = Duration::from_millis(500);
 impl Send {
     pub(crate) fn run(self) -> Result<(), Failure> {
         let framing = self.framing.pair()?;
-        let arguments = encode_all(&framing.decode, &self.messages)?;
+        // It is the server's: messages go out as it takes them in.
+        let host = self.addr.to_string();
+        let framing = Pair::new(framing.encode.for_client(&host), framing.decode.for_client(&host));
+        let arguments = encode_all(&framing.encode, &self.messages)?;
         let failed = |text| Failure::Runtime(format!("{}: {text}", self.addr));
         let stream = Arc::new(connect(&self.addr).map_err(failed)?);
 
-        let (writer, outgoing) = (stream.clone(), framing.decode);
+        let (writer, outgoing) = (stream.clone(), framing.encode);
         let (done, sent) = mpsc::channel();
         thread::spawn(move || {
             let result = match arguments {
@@ -78,7 +81,7 @@ impl Send {
         });
 
         let mut printer = Printer { out: BufWriter::new(io::stdout().lock()), count: 0 };
-        let printed = printer.print_all(&framing.encode, &stream);
+        let printed = printer.print_all(&framing.decode, &stream);
         // A write that still waits for the server fails now.
         let _ = stream.shutdown(Shutdown::Both);
         match printed {

@@ -3,10 +3,13 @@
 use std::ops::ControlFlow;
 use std::str::FromStr;
 
+#[cfg(feature = "http")]
+use super::Http;
 use super::spec::{ConfigError, Spec, SpecProblem};
 use super::{
-    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Fixed, FrameError, Framing, Guess,
-    Json, LengthField, LineEnd, Lines, Modbus, Raw, Resp, Rest, Scan, Stuffed, Varint, Xml,
+    Decimal, Decoded, Delimited, Encode, EncodeError, Endian, Exchange, Fixed, FrameError, Framing,
+    Guess, Json, LengthField, LineEnd, Lines, Modbus, Raw, Reply, Resp, Rest, Scan, Stuffed,
+    Varint, Xml,
 };
 
 /// Any built-in framing, chosen at run time by a SPEC.
@@ -49,6 +52,9 @@ pub enum AnyFraming {
     Json(Json),
     /// `xml`
     Xml(Xml),
+    /// `http`
+    #[cfg(feature = "http")]
+    Http(Http),
     /// `raw`
     Raw(Raw),
 }
@@ -86,6 +92,8 @@ impl AnyFraming {
         "modbus",
         "json",
         "xml",
+        #[cfg(feature = "http")]
+        "http",
         "raw",
     ];
 
@@ -119,6 +127,19 @@ impl AnyFraming {
         Ok(framing)
     }
 
+    /// The same framing for the side that calls: of `http`, requests go out, to `host`,
+    /// and responses come in. The others are the same from either side.
+    pub fn for_client(self, host: &str) -> Self {
+        match self {
+            #[cfg(feature = "http")]
+            Self::Http(http) => Self::Http(http.client(host)),
+            other => {
+                let _ = host;
+                other
+            }
+        }
+    }
+
     /// The rows over the engines that need nothing but a word, and perhaps a mode.
     fn row(spec: &Spec<'_>) -> Result<Self, ConfigError> {
         let plain = |framing| spec.no_mode().map(|()| framing);
@@ -140,6 +161,8 @@ impl AnyFraming {
             "modbus" => plain(Self::Modbus(Modbus)),
             "json" => plain(Self::Json(Json::default())),
             "xml" => plain(Self::Xml(Xml::default())),
+            #[cfg(feature = "http")]
+            "http" => plain(Self::Http(Http::default())),
             "raw" => plain(Self::Raw(Raw::default())),
             "ascii" => {
                 let mode = spec.needs_mode("its width, as in ascii:8")?;
@@ -209,6 +232,8 @@ impl AnyFraming {
             Self::Raw(framing) => Self::Raw(max.fold(framing, Raw::max)),
             Self::Stuffed(framing) => Self::Stuffed(max.fold(framing, Stuffed::max)),
             Self::Resp(framing) => Self::Resp(max.fold(framing, Resp::max)),
+            #[cfg(feature = "http")]
+            Self::Http(framing) => Self::Http(max.fold(framing, Http::max)),
             Self::Json(framing) => {
                 let framing = spec.size("depth")?.into_iter().fold(framing, Json::depth);
                 Self::Json(max.fold(framing, Json::max))
@@ -241,6 +266,9 @@ pub enum AnyState {
     Xml(<Xml as Framing>::State),
     /// Of `resp`.
     Resp(<Resp as Framing>::State),
+    /// Of `http`.
+    #[cfg(feature = "http")]
+    Http(<Http as Framing>::State),
 }
 
 impl Default for AnyState {
@@ -271,6 +299,8 @@ impl AnyState {
     state_of!(json, Json, <Json as Framing>::State);
     state_of!(xml, Xml, <Xml as Framing>::State);
     state_of!(resp, Resp, <Resp as Framing>::State);
+    #[cfg(feature = "http")]
+    state_of!(http, Http, <Http as Framing>::State);
 }
 
 /// The options of every framing.
@@ -303,6 +333,8 @@ macro_rules! with {
             AnyFraming::Modbus($framing) => $body,
             AnyFraming::Json($framing) => $body,
             AnyFraming::Xml($framing) => $body,
+            #[cfg(feature = "http")]
+            AnyFraming::Http($framing) => $body,
             AnyFraming::Raw($framing) => $body,
         }
     };
@@ -329,6 +361,8 @@ impl Framing for AnyFraming {
             Self::Fixed(fixed) => fixed.decode(&mut (), input, end),
             Self::LengthField(field) => field.decode(&mut (), input, end),
             Self::Varint(varint) => varint.decode(&mut (), input, end),
+            #[cfg(feature = "http")]
+            Self::Http(http) => http.decode(state.http(), input, end),
             Self::Raw(raw) => raw.decode(&mut (), input, end),
         }
     }
@@ -353,6 +387,8 @@ impl Framing for AnyFraming {
             Self::Fixed(fixed) => fixed.each(&mut (), input, end, f),
             Self::LengthField(field) => field.each(&mut (), input, end, f),
             Self::Varint(varint) => varint.each(&mut (), input, end, f),
+            #[cfg(feature = "http")]
+            Self::Http(http) => http.each(state.http(), input, end, f),
             Self::Raw(raw) => raw.each(&mut (), input, end, f),
         }
     }
@@ -365,6 +401,10 @@ impl Framing for AnyFraming {
         with!(self, framing => framing.guess(input))
     }
 
+    fn exchange(&self) -> Exchange {
+        with!(self, framing => framing.exchange())
+    }
+
     fn max_input(&self) -> usize {
         with!(self, framing => framing.max_input())
     }
@@ -373,6 +413,23 @@ impl Framing for AnyFraming {
 impl Encode for AnyFraming {
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         with!(self, framing => framing.encode(message, out))
+    }
+
+    fn reply(
+        &self,
+        reply: &Reply<'_>,
+        exchange: &mut Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        with!(self, framing => framing.reply(reply, exchange, out))
+    }
+
+    fn settle(&self, exchange: Exchange, out: &mut Vec<u8>) -> bool {
+        with!(self, framing => framing.settle(exchange, out))
+    }
+
+    fn set_time(&self, unix: u64) {
+        with!(self, framing => framing.set_time(unix));
     }
 
     fn max_frame(&self) -> usize {
@@ -403,13 +460,19 @@ mod tests {
                 _ => b"hello",
             };
             let mut wire = Vec::new();
-            framing.encode(message, &mut wire).unwrap_or_else(|e| panic!("{word}: {e}"));
+            let client = framing.clone().for_client("example.com");
+            client.encode(message, &mut wire).unwrap_or_else(|e| panic!("{word}: {e}"));
             let mut state = Default::default();
             let decoded = framing.decode(&mut state, &mut wire, false);
             let Ok(Decoded::Message { message: found, consumed }) = decoded else {
                 panic!("{word}: {decoded:?}")
             };
             let end = usize::from(["json", "xml"].contains(&&*word));
+            if word == "http" {
+                let body = crate::Request::read(&wire[found]).map(|request| request.body);
+                assert_eq!((body, consumed), (Some(message), wire.len()));
+                continue;
+            }
             assert_eq!((&wire[found], consumed + end), (message, wire.len()), "{word}");
         }
     }
@@ -446,10 +509,13 @@ mod tests {
             ("modbus",           Some(9),     260),
             ("json,depth=5,max=7", None,      7),
             ("xml",              None,        1 << 20),
+            #[cfg(feature = "http")]
+            ("http,max=2k",      None,        2048),
         ];
         for (spec, beside, payload) in cases {
             let framing =
                 AnyFraming::from_spec(spec, beside).unwrap_or_else(|e| panic!("{spec}: {e}"));
+            let framing = framing.for_client("example.com");
             let mut out = Vec::new();
             assert_eq!(framing.encode(&vec![b'x'; payload], &mut out), Ok(()), "{spec}");
             assert_eq!(

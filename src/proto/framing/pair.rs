@@ -2,7 +2,9 @@
 
 use std::ops::ControlFlow;
 
-use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, Rest};
+use super::{
+    ConfigError, Decoded, Encode, EncodeError, Exchange, FrameError, Framing, Guess, Reply, Rest,
+};
 
 /// Decodes as `decode` does and encodes as `encode` does.
 ///
@@ -60,6 +62,10 @@ impl<D: Framing, E: Encode> Framing for Pair<D, E> {
         self.decode.guess(input)
     }
 
+    fn exchange(&self) -> Exchange {
+        self.decode.exchange()
+    }
+
     fn max_input(&self) -> usize {
         self.decode.max_input()
     }
@@ -68,6 +74,23 @@ impl<D: Framing, E: Encode> Framing for Pair<D, E> {
 impl<D: Encode, E: Encode> Encode for Pair<D, E> {
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         self.encode.encode(message, out)
+    }
+
+    fn reply(
+        &self,
+        reply: &Reply<'_>,
+        exchange: &mut Exchange,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EncodeError> {
+        self.encode.reply(reply, exchange, out)
+    }
+
+    fn settle(&self, exchange: Exchange, out: &mut Vec<u8>) -> bool {
+        self.encode.settle(exchange, out)
+    }
+
+    fn set_time(&self, unix: u64) {
+        self.encode.set_time(unix);
     }
 
     fn max_frame(&self) -> usize {

@@ -1,8 +1,9 @@
-//! How fast the ends of JSON values and XML documents are found, beside parsers.
+//! How fast the ends of JSON values, XML documents and HTTP requests are found, beside
+//! parsers.
 //!
 //! Alternating rounds on the same document of about 1 MB; medians, and their ratio.
 //! serde_json's `StreamDeserializer` over `IgnoredAny` builds nothing either, and
-//! quick-xml's events borrow from the document.
+//! quick-xml's events borrow from the document. httparse has an array of 100 empty fields.
 //!
 //! ```console
 //! $ cargo bench --bench boundaries
@@ -21,6 +22,8 @@ fn main() {
     let rounds = if std::env::args().any(|arg| arg == "--bench") { 21 } else { 1 };
     block("JSON, 1 MB", "serde_json", rounds, json_documents(), (json, serde_json));
     block("XML, 1 MB", "quick-xml", rounds, xml_documents(), (xml, quick_xml));
+    #[cfg(feature = "http")]
+    block("HTTP heads, 1 MB", "httparse", rounds, http_requests(), (http, httparse));
 }
 
 type Count = fn(&mut [u8]) -> usize;
@@ -84,6 +87,23 @@ fn xml_documents() -> Vec<(&'static str, String)> {
     ]
 }
 
+#[cfg(feature = "http")]
+fn http_requests() -> Vec<(&'static str, String)> {
+    let browser = "GET /api/v1/items/1234?fields=id,name,price&sort=asc HTTP/1.1\r\n\
+        Host: www.example.com\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101\r\n\
+        Accept: text/html,application/xhtml+xml,application/xml;q=0.9\r\n\
+        Accept-Language: en-US,en;q=0.5\r\nAccept-Encoding: gzip, deflate, br\r\n\
+        Connection: keep-alive\r\nCookie: session=0123456789abcdef; lang=en\r\nDNT: 1\r\n\r\n";
+    assert_eq!((browser.len(), browser.matches(": ").count()), (365, 8));
+    vec![
+        ("365 bytes, 8 fields", many(&|_| browser.into(), "")),
+        (
+            "38 bytes, 1 field",
+            many(&|_| "GET /hello HTTP/1.1\r\nHost: a.example\r\n\r\n".into(), ""),
+        ),
+    ]
+}
+
 /// So many parts that there is a megabyte.
 fn many(part: &dyn Fn(usize) -> String, separator: &str) -> String {
     let mut text = String::new();
@@ -142,6 +162,33 @@ fn json(document: &mut [u8]) -> usize {
 fn serde_json(document: &mut [u8]) -> usize {
     let values = serde_json::Deserializer::from_slice(document).into_iter::<IgnoredAny>();
     values.inspect(|value| assert!(value.is_ok(), "it is JSON")).count()
+}
+
+#[cfg(feature = "http")]
+fn http(requests: &mut [u8]) -> usize {
+    let framing = oneloop::Http::default();
+    let mut count = 0;
+    let rest = framing.each(&mut Default::default(), requests, true, |request| {
+        black_box(request.expect("it is HTTP"));
+        count += 1;
+        ControlFlow::Continue(())
+    });
+    assert_eq!(rest.map(|rest| rest.used), Ok(requests.len()));
+    count
+}
+
+#[cfg(feature = "http")]
+fn httparse(requests: &mut [u8]) -> usize {
+    let (mut rest, mut count) = (&*requests, 0);
+    while !rest.is_empty() {
+        let mut fields = [httparse::EMPTY_HEADER; 100];
+        let mut request = httparse::Request::new(&mut fields);
+        let status = request.parse(rest).expect("it is HTTP");
+        rest = &rest[status.unwrap()..];
+        black_box(&request);
+        count += 1;
+    }
+    count
 }
 
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {

@@ -51,7 +51,7 @@ enum Header {
 }
 
 /// The most digits of a 64-bit length.
-const MAX_DIGITS: usize = 20;
+pub(super) const MAX_DIGITS: usize = 20;
 /// The widest header, in bytes.
 const MAX_WIDTH: usize = 255;
 

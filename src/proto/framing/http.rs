@@ -13,10 +13,9 @@
 //! message to its reply.
 
 use std::cell::Cell;
-use std::io::Write;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::decimal::shortest;
+use super::decimal::{MAX_DIGITS, shortest};
 use super::{
     Asked, ConfigError, Decoded, Encode, EncodeError, Exchange, Fields, FrameError, Framing, Guess,
     Reply, Request, Response, check_len, spec,
@@ -57,6 +56,8 @@ enum Side {
 
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 const DATE_LEN: usize = 29;
+/// Of the year 9999, as far as a date of 29 bytes goes.
+const LAST_SECOND: u64 = 253_402_300_799;
 
 /// Why bytes are no message, and what their sender is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,12 +186,14 @@ impl Http {
         let start = out.len();
         match status {
             200 => out.extend_from_slice(b"HTTP/1.1 200 OK\r\n"),
-            _ => put(out, format_args!("HTTP/1.1 {status} {}\r\n", phrase(status))),
+            _ => {
+                let digits = &mut [0; MAX_DIGITS];
+                let digits = shortest(status.into(), digits);
+                put(out, [b"HTTP/1.1 ", digits, b" ", phrase(status).as_bytes(), b"\r\n"]);
+            }
         }
         if let Some(date) = self.date.get() {
-            out.extend_from_slice(b"Date: ");
-            out.extend_from_slice(&date);
-            out.extend_from_slice(b"\r\n");
+            put(out, [b"Date: ", &date, b"\r\n"]);
         }
         put_fields(out, start, fields)?;
         if !bodiless {
@@ -228,9 +231,9 @@ impl Http {
             return wrong("a target is ASCII without spaces");
         }
         let start = out.len();
-        put(out, format_args!("{method} {target} HTTP/1.1\r\n"));
+        put(out, [method.as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"]);
         if fields.get("Host").is_none() {
-            put(out, format_args!("Host: {host}\r\n"));
+            put(out, [b"Host: ", host.as_bytes(), b"\r\n"]);
         }
         put_fields(out, start, fields)?;
         if !(body.is_empty() && matches!(method, "GET" | "DELETE" | "OPTIONS" | "TRACE")) {
@@ -380,10 +383,8 @@ impl Encode for Http {
     }
 
     fn set_time(&self, unix: u64) {
-        let mut date = [0; DATE_LEN];
-        let now = httpdate::HttpDate::from(UNIX_EPOCH + Duration::from_secs(unix));
-        let written = write!(&mut date[..], "{now}");
-        self.date.set(written.ok().map(|()| date));
+        let now = UNIX_EPOCH + Duration::from_secs(unix.min(LAST_SECOND));
+        self.date.set(httpdate::fmt_http_date(now).as_bytes().try_into().ok());
     }
 
     fn max_frame(&self) -> usize {
@@ -398,15 +399,14 @@ impl Encode for Http {
 const BYTES: &[(&str, &str)] = &[("Content-Type", "application/octet-stream")];
 const TEXT: &[(&str, &str)] = &[("Content-Type", "text/plain")];
 
-/// A vector takes everything.
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
-    let _ = out.write_fmt(text);
+fn put<const N: usize>(out: &mut Vec<u8>, parts: [&[u8]; N]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
 }
 
 fn put_length(out: &mut Vec<u8>, bytes: usize) {
-    out.extend_from_slice(b"Content-Length: ");
-    out.extend_from_slice(shortest(bytes, &mut [0; 20]));
-    out.extend_from_slice(b"\r\n");
+    put(out, [b"Content-Length: ", shortest(bytes, &mut [0; MAX_DIGITS]), b"\r\n"]);
 }
 
 /// Fields but those that are the framing's. A value with a line end in it would be a
@@ -422,9 +422,7 @@ fn put_fields(out: &mut Vec<u8>, start: usize, fields: Fields<'_>) -> Result<(),
         if Fields::OF_FRAMING.iter().any(|known| known.eq_ignore_ascii_case(name)) {
             continue;
         }
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            out.extend_from_slice(part);
-        }
+        put(out, [name.as_bytes(), b": ", value, b"\r\n"]);
         if out.len() - start > HEAD_MAX / 2 {
             return Err(EncodeError::Head { what: "fields are 8 KiB at most" });
         }
@@ -772,6 +770,7 @@ mod tests {
     #[test]
     fn a_response_has_a_date_once_the_time_is_known() {
         let text = answer("GET / HTTP/1.1\r\nHost: a\r\n\r\n", |http, exchange, out| {
+            http.set_time(u64::MAX);
             http.set_time(784_111_777);
             http.reply(&Reply::from("x"), exchange, out).expect("a reply");
         });

@@ -105,8 +105,10 @@ impl Resp {
         let seen = input.len().min(self.max);
         let from = (progress.searched as usize).max(start);
         let Some(lf) = memchr(b'\n', &input[from.min(seen)..seen]).map(|at| from + at) else {
-            // A length has a few digits; what has more is none, and need not be awaited.
-            if let Some(line) = input.get(start..).filter(|line| line.len() > MAX_DIGITS + CRLF)
+            // A length has a few digits; what has more is none, and need not be awaited. What
+            // lies behind the byte that is one too many says nothing any more.
+            let line = input.get(start..input.len().min(self.max + 1));
+            if let Some(line) = line.filter(|line| line.len() > MAX_DIGITS + CRLF)
                 && has_length(line)
             {
                 length(line, start)?;
@@ -359,6 +361,7 @@ mod tests {
             ("a line too long",     b"+01234567890123456789012345678901234567890\r\n", 0, too_long(None)),
             ("a request too long",  b"01234567890123456789012345678901234567890\r\n", 0, too_long(None)),
             ("an array too long",   b"*3\r\n$9\r\n123456789\r\n$9\r\n123456789\r\n$9\r\n123456789\r\n", 0, too_long(Some(49))),
+            ("a length across the limit", b"*2\r\n+0123456789012345678901\r\n!A00000000000000000000000000000000", 0, too_long(None)),
             ("cut off",             b"$5\r\nhel",                   0, FrameError::Truncated { received: 7 }),
             ("cut off at CR",       b"$2\r\nhi!",                   0, FrameError::Truncated { received: 7 }),
         ];

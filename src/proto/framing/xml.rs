@@ -22,7 +22,7 @@ use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, chec
 /// message, from its first `<` to the end of its root element; prolog and comments
 /// before the root belong to it.
 ///
-/// White space between documents is skipped. A message is written with LF behind it;
+/// White space between documents is skipped, and a byte order mark of UTF-8. A message is written with LF behind it;
 /// whether it is XML is the service's business. SPEC word `xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xml {
@@ -55,6 +55,8 @@ impl Xml {
 const DEFAULT_DEPTH: usize = 128;
 /// A level costs nothing here, but whoever parses the message may spend stack on it.
 const MAX_DEPTH: usize = 1 << 16;
+/// What UTF-8 may begin with.
+const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
 /// Attributes of one element. More make common parsers slow.
 const MAX_ATTRIBUTES: usize = 256;
 
@@ -424,6 +426,15 @@ impl Framing for Xml {
         match input.first() {
             None => return Ok(Decoded::Incomplete { need: 0 }),
             Some(b'<') => {}
+            // UTF-8 may say that it is UTF-8.
+            Some(&first) if first == BOM[0] => {
+                let differs = input.iter().zip(BOM).position(|(&byte, mark)| byte != mark);
+                return match differs {
+                    Some(at) => Err(wrong(input, at, "the < of an XML document")),
+                    None if input.len() < BOM.len() => Ok(Decoded::Incomplete { need: BOM.len() }),
+                    None => Ok(Decoded::Skip { consumed: BOM.len(), error: None }),
+                };
+            }
             Some(_) => return Err(wrong(input, 0, "the < of an XML document")),
         }
         let mut fresh = Walk::default();
@@ -487,6 +498,7 @@ mod tests {
             ("an element",          "<a>text</a>",                              &["<a>text</a>"]),
             ("empty elements",      "<a/><b /> <c d='e'/>\n",                   &["<a/>", "<b />", "<c d='e'/>"]),
             ("glued",               "<a><b/></a><c></c>",                       &["<a><b/></a>", "<c></c>"]),
+            ("a byte order mark",   "\u{feff}<a/>\n\u{feff} <b/>",              &["<a/>", "<b/>"]),
             ("a prolog",            "<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>", &["<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>"]),
             ("marks in quotes",     "<a b=\"/>'<\" c='>\"'>x</a>",              &["<a b=\"/>'<\" c='>\"'>x</a>"]),
             ("marks in comments",   "<a><!-- </a> <b> -- > ' --></a>",          &["<a><!-- </a> <b> -- > ' --></a>"]),
@@ -523,7 +535,10 @@ mod tests {
         #[rustfmt::skip]
         let cases: Vec<(&str, Vec<u8>, usize, FrameError)> = vec![
             ("text",                    b"<a/>hello".to_vec(),                  1, bad(0, b'h', "the < of an XML document")),
-            ("a byte order mark",       b"\xff\xfe<\0".to_vec(),                0, bad(0, 0xff, "the < of an XML document")),
+            ("half a byte order mark",  b"\xef\xbb<a/>".to_vec(),              0, bad(2, b'<', "the < of an XML document")),
+            ("UTF-16, marked",          b"\xff\xfe<\0".to_vec(),                0, bad(0, 0xff, "the < of an XML document")),
+            ("UTF-16, the other order", b"\0<\0a".to_vec(),                     0, bad(0, 0, "the < of an XML document")),
+            ("UTF-16, not marked",      b"<\0a\0>\0".to_vec(),                 0, bad(1, 0, "a name, /, ! or ? behind <")),
             ("a DOCTYPE",               b"<?xml?><!DOCTYPE lolz [<!ENTITY lol 'lol'>]><a/>".to_vec(), 0, bad(9, b'D', doctype)),
             ("a declaration inside",    b"<a><!ELEMENT a></a>".to_vec(),        0, bad(5, b'E', doctype)),
             ("half a comment",          b"<!-x".to_vec(),                       0, bad(3, b'x', rest)),

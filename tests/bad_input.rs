@@ -142,3 +142,12 @@ fn another_protocol_is_named_in_the_log() {
         assert!(line.contains(words), "{spec}: no {words:?} in: {line}");
     }
 }
+
+#[test]
+fn an_http_client_is_told_so_if_it_is_to_be_told() {
+    let server = Serving::start(&["--listen=127.0.0.1:0", "-f", "ascii:8", "--http-courtesy"]);
+    let said = String::from_utf8(server.ask(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")).expect("text");
+    assert!(said.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{said}");
+    assert!(said.ends_with("\r\n\r\nthis port does not speak HTTP\n"), "{said}");
+    assert_eq!(server.ask(b"SSH-2.0-OpenSSH_9.6\r\n"), b"", "nobody else is");
+}

@@ -168,6 +168,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
                 output: self.output,
             },
             tick: work.tick,
+            http_courtesy: self.limits.http_courtesy,
             refused: None,
         };
         let posted = shared.post.size();

@@ -23,6 +23,7 @@ pub struct Limits {
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
+    pub(crate) http_courtesy: bool,
 }
 
 /// How long TCP keepalive takes to give a silent peer up: see
@@ -54,6 +55,7 @@ impl Default for Limits {
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
+            http_courtesy: false,
         }
     }
 }
@@ -72,6 +74,13 @@ impl Limits {
     /// What happens to newcomers at the limit. Default: they wait in the backlog.
     pub fn when_full(mut self, what: WhenFull) -> Self {
         self.when_full = what;
+        self
+    }
+
+    /// Whether an HTTP client that calls an endpoint of another framing, and sends what
+    /// is no message there, is told so with a 400 before it is closed. Default: no.
+    pub fn http_courtesy(mut self, tell: bool) -> Self {
+        self.http_courtesy = tell;
         self
     }
 

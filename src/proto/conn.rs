@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::buffer::{Buffer, BufferId, Pool};
-use super::framing::{EncodeError, Exchange, FrameError, Framing, Rest};
+use super::framing::{EncodeError, Exchange, FrameError, Framing, Guess, Rest};
 use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
 use super::tick::Tick;
@@ -97,6 +97,9 @@ pub const LINGER_TIME: Duration = Duration::from_secs(1);
 pub const LINGER_BYTES: usize = 4 << 20;
 /// The progress that restarts the write clock, in bytes.
 pub const WRITE_PROGRESS: usize = 16 << 10;
+/// What an HTTP client is told by a server of another protocol, if it is told.
+pub const HTTP_COURTESY: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\nthis port does not speak HTTP\n";
 /// The slowest a long message may arrive, in bytes a second: its clock is longer
 /// by its announced length divided by this.
 pub const FRAME_RATE: usize = 4 << 10;
@@ -161,6 +164,8 @@ pub struct Shared<'a, F, S> {
     pub info: CallInfo,
     /// The same moment, as connections store it.
     pub tick: Tick,
+    /// Whether an HTTP client is told, in HTTP, that this is another protocol.
+    pub http_courtesy: bool,
     /// Set when the service handed an error on, for the log.
     pub refused: Option<EncodeError>,
 }
@@ -340,6 +345,7 @@ where
         S: Service<Session = C>,
     {
         let queued = self.waiting(shared.pool);
+        let courtesy = shared.http_courtesy;
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
         let (mut cx, service, refused) = shared.context(queued);
         // Messages that end in here, one that is being skipped included.
@@ -387,6 +393,9 @@ where
                 Exchange::Failed { status } => Exchange::Failed { status },
                 _ => Exchange::Failed { status: 400 },
             };
+            if courtesy && cx.guess == Some(Guess::Http) {
+                cx.replies.extend_from_slice(HTTP_COURTESY);
+            }
             let served = service.bad_input(&mut cx, session, error);
             cx.note_refusal(served, refused);
             cx.verdict.get_or_insert(Verdict::Close(error.into()));
@@ -790,6 +799,7 @@ mod tests {
                     output: LIMITS,
                 },
                 tick: Tick::at(self.now),
+                http_courtesy: true,
                 refused: None,
             };
             f(&mut self.conn, &mut shared);

@@ -62,6 +62,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     messages: Option<u32>,
 
+    /// Tell an HTTP client of another framing that it is wrong here, with a 400
+    #[arg(long)]
+    http_courtesy: bool,
+
     /// Close a connection in order after this message
     #[arg(long, value_name = "TEXT")]
     closing_word: Option<String>,
@@ -154,7 +158,10 @@ impl Serve {
         };
         let framing = self.framing.pair()?;
         let preset = self.framing.preset;
-        let limits = self.limits.limits(preset.and_then(|preset| preset.connections))?;
+        let limits = self
+            .limits
+            .limits(preset.and_then(|preset| preset.connections))?
+            .http_courtesy(self.http_courtesy);
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {

@@ -92,6 +92,36 @@ fn a_message_costs_no_allocation_in_steady_state() {
     }
 }
 
+#[cfg(feature = "http")]
+#[test]
+fn a_request_and_its_response_cost_no_allocation_in_steady_state() {
+    let (mut server, mut clients) = connected("http", Echo, 4);
+    let request =
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n";
+    let wire = request.repeat(5);
+    let mut messages = 0;
+    let mut round = |server: &mut Server| {
+        for client in &mut clients {
+            client.write_all(&wire).expect("room for a few messages");
+        }
+        messages += 5 * clients.len() as u64;
+        let info = allocation_counter::measure(|| turn_until(server, messages));
+        for client in &mut clients {
+            let mut reply = vec![0; 16 << 10];
+            let count = client.read(&mut reply).expect("responses");
+            let responses =
+                reply[..count].windows(9).filter(|bytes| *bytes == b"HTTP/1.1 ").count();
+            assert_eq!(responses, 5, "{}", reply[..count].escape_ascii());
+        }
+        info.count_total
+    };
+    let first: u64 = (0..3).map(|_| round(&mut server)).sum();
+    assert!(first > 0, "counting works: the first replies need a buffer");
+    // A second may pass, and each second the date is written anew.
+    let steady = (0..50).map(|_| round(&mut server)).filter(|&count| count > 0).count();
+    assert!(steady <= 5, "{steady} of 50 rounds");
+}
+
 #[test]
 fn a_split_message_costs_no_allocation_in_steady_state() {
     let (mut server, mut clients) = connected("u32be", Echo, 1);

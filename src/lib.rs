@@ -40,11 +40,14 @@
 //! loop). Then [`net::Sys`], the door to the kernel, and `net/endpoint.rs`, which
 //! holds the connections.
 
+mod client;
 pub mod net;
 pub mod proto;
+mod retry;
 pub mod services;
 mod throttle;
 
+pub use client::{Client, ClientError, ClientOptions, LostBy, Receiver, Sender, State};
 #[doc(inline)]
 pub use net::{
     Bound, Counters, EndpointId, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull,
@@ -62,3 +65,4 @@ pub use proto::framing::{
 pub use proto::service::{
     Audience, CloseReason, ConnId, Context, PeerAddr, Served, Service, Traffic,
 };
+pub use retry::Retry;

@@ -49,9 +49,9 @@ mod throttle;
 
 pub use client::{Client, ClientError, ClientOptions, LostBy, Receiver, Sender, State};
 #[doc(inline)]
-pub use net::{
-    Bound, Counters, EndpointId, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull,
-};
+pub use net::{Bound, Counters, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull};
+#[doc(inline)]
+pub use proto::dial::{ConnectError, Dial, Target};
 #[cfg(feature = "http")]
 #[doc(inline)]
 pub use proto::framing::Http;
@@ -63,6 +63,6 @@ pub use proto::framing::{
 };
 #[doc(inline)]
 pub use proto::service::{
-    Audience, CloseReason, ConnId, Context, PeerAddr, Served, Service, Traffic,
+    Audience, CloseReason, ConnId, Context, EndpointId, PeerAddr, Served, Service, Traffic,
 };
 pub use retry::Retry;

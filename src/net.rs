@@ -5,6 +5,7 @@
 
 mod acceptor;
 mod counters;
+mod dialer;
 mod endpoint;
 mod handle;
 mod kernel;
@@ -20,5 +21,5 @@ pub use endpoint::idle_bytes;
 pub use handle::{Handle, HandleError};
 pub use kernel::Mio;
 pub use limits::{Limits, WhenFull};
-pub use server::{Bound, EndpointId, Server, Turn};
-pub use sys::{ListenOptions, Ready, Sys, Token, Watch};
+pub use server::{Bound, Server, Turn};
+pub use sys::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};

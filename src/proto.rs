@@ -6,6 +6,7 @@
 
 pub mod buffer;
 pub mod conn;
+pub mod dial;
 pub mod framing;
 pub mod post;
 pub mod service;

@@ -4,11 +4,15 @@ use crate::proto::service::{CloseReason, Traffic};
 
 /// What happened since the start.
 ///
-/// At every instant `accepted` is `open` plus the sum of `closed`.
+/// At every instant `accepted + dialed` is `open + dialing` plus the sum of `closed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Connections taken from the kernel.
     pub accepted: u64,
+    /// Connections that we called for ourselves.
+    pub dialed: u64,
+    /// Those of them that nobody has answered yet.
+    pub dialing: usize,
     /// Connections open now.
     pub open: usize,
     /// Connections that are over but wait for the peer's FIN now.
@@ -32,6 +36,8 @@ impl Counters {
 
     pub(crate) fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
+        self.dialed += other.dialed;
+        self.dialing += other.dialing;
         self.open += other.open;
         self.lingering += other.lingering;
         for (sum, closed) in self.closed.iter_mut().zip(other.closed) {
@@ -48,6 +54,6 @@ impl Counters {
 
     /// Whether no connection is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.open == 0 && self.lingering == 0
+        self.dialing == 0 && self.open == 0 && self.lingering == 0
     }
 }

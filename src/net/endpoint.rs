@@ -5,6 +5,7 @@
 //!       │
 //!  TypedEndpoint<Sys, Framing, Service>
 //!       ├── acceptors      none, for connections we open ourselves, or several
+//!       ├── dialer         those that we open, until they are connected
 //!       ├── slab of peers  hot: what a turn touches, a cache line or less each
 //!       └── addrs          cold: who they are
 //! ```
@@ -20,17 +21,21 @@ use slab::Slab;
 
 use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
 use super::counters::Counters;
+use super::dialer::Dialer;
 use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::server::{HOLD, Workspace};
 use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
 use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
+use crate::proto::dial::Dial;
 use crate::proto::framing::{Exchange, Framing, Reply};
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 use crate::proto::tick::Tick;
 use crate::throttle::Throttle;
+
+mod calls;
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -57,6 +62,9 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// When accepting can go on, if someone waits and there is room.
     fn accept_at(&self) -> Option<Duration>;
+
+    /// Calls for a connection that is to be `id`.
+    fn connect(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId, dial: Dial);
 
     /// Gives one connection its turn.
     fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready);
@@ -85,7 +93,7 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// Whether a connection has a clock running though it waits for nothing.
     fn watches_idle(&self) -> bool;
 
-    /// Stops accepting, and has each connection looked at once more.
+    /// Stops accepting and calling, and has each connection looked at once more.
     fn drain(&mut self, sys: &mut Y, work: &mut Workspace);
 
     /// Closes everything at once.
@@ -106,6 +114,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     clocks: Clocks,
     output: OutputLimits,
     acceptors: Vec<Acceptor<Y::Listener>>,
+    dialer: Dialer<Y::Stream>,
     /// Invariant: `live` of them are not counted out, the others linger.
     peers: Slab<Peer<Y::Stream, F::State, S::Session>>,
     /// By the same index; stale where `peers` is vacant.
@@ -116,6 +125,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     bad_replies: Throttle,
     bad_watches: Throttle,
     crowded: Throttle,
+    unreachable: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
@@ -129,6 +139,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             service,
             limits,
             acceptors: Vec::new(),
+            dialer: Dialer::default(),
             peers: Slab::new(),
             addrs: Vec::new(),
             live: 0,
@@ -137,6 +148,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             bad_replies: Throttle::default(),
             bad_watches: Throttle::default(),
             crowded: Throttle::default(),
+            unreachable: Throttle::default(),
         }
     }
 
@@ -151,8 +163,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             &mut Shared<'_, F, S>,
         ) -> bool,
     {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let id = ConnId::new(self.number, key, peer.generation);
+        let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
+        let (slot, id) = self.names(key, generation);
+        let info = self.info(id, self.addrs[key], work.now);
+        let peer = &mut self.peers[key];
         let mut shared = Shared {
             framing: &*self.framing,
             service: &mut self.service,
@@ -160,13 +174,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             replies: &mut work.replies,
             post: &mut work.post,
             traffic: &mut self.counters.traffic,
-            info: CallInfo {
-                id,
-                peer: self.addrs[key],
-                now: work.now,
-                connections: self.live,
-                output: self.output,
-            },
+            info,
             tick: work.tick,
             http_courtesy: self.limits.http_courtesy,
             refused: None,
@@ -196,6 +204,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
         if let Life::Closed(_) = peer.conn.life() {
             let peer = self.peers.remove(key);
+            self.dialer.forget(peer.generation);
             sys.close(peer.stream);
             work.freed = true;
         } else if spoke && work.congested && !peer.queued {
@@ -203,26 +212,42 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             if work.held.is_empty() {
                 work.held_until = work.now + HOLD;
             }
-            work.held.push(self_entry(id));
+            work.held.push(self_entry(slot));
         } else if again && !peer.queued {
             peer.queued = true;
-            work.queue.push_back(self_entry(id));
+            work.queue.push_back(self_entry(slot));
+        }
+    }
+
+    fn info(&self, id: ConnId, peer: PeerAddr, now: Duration) -> CallInfo {
+        let (connections, output) = (self.live, self.output);
+        CallInfo { id, peer, now, connections, output, connect_error: None }
+    }
+
+    /// The name of a slot's connection for the kernel, and the one for services: see
+    /// [`ConnId`].
+    fn names(&self, key: usize, generation: u32) -> (ConnId, ConnId) {
+        let slot = ConnId::new(self.number, key, generation);
+        match generation & ConnId::OURS {
+            0 => (slot, slot),
+            _ => (slot, ConnId::dialed(self.number, generation)),
         }
     }
 
     /// The index of `id`, if it is still that connection.
     fn find(&self, id: ConnId) -> Option<usize> {
-        let peer = self.peers.get(id.index())?;
+        let key = if id.is_dialed() { self.dialer.key_of(id)? } else { id.index() };
+        let peer = self.peers.get(key)?;
         // What a 32-bit token cannot carry, it cannot compare: see `Token`.
         let unknown = cfg!(not(target_pointer_width = "64")) && id.generation() == 0;
-        (unknown || peer.generation == id.generation()).then_some(id.index())
+        (unknown || peer.generation == id.generation()).then_some(key)
     }
 
     fn is_full(&self) -> bool {
-        self.live >= self.limits.max_connections
+        self.live + self.dialer.dialing() >= self.limits.max_connections
     }
 
-    /// Takes a new connection into the slab.
+    /// Takes a caller into the slab.
     fn admit(
         &mut self,
         sys: &mut Y,
@@ -233,9 +258,9 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     ) -> Option<usize> {
         self.counters.accepted += 1;
         // 0 is what a token without generation shows.
-        self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let entry = self.peers.vacant_entry();
-        let key = entry.key();
+        self.generation = (self.generation + 1) % ConnId::OURS;
+        self.generation = self.generation.max(1);
+        let key = self.peers.vacant_key();
         let id = ConnId::new(self.number, key, self.generation);
         let watched = match key {
             ..MAX_CONNECTIONS => sys.watch(&mut stream, Token::conn(id), Watch::Read),
@@ -251,15 +276,20 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             sys.close(stream);
             return None;
         }
-        let peer = entry.insert(Peer::new(stream, self.generation, work.tick, conn));
+        self.move_in(Peer::new(stream, self.generation, work.tick, conn), addr);
+        Some(key)
+    }
+
+    /// Gives a connection its slot.
+    fn move_in(&mut self, mut peer: Peer<Y::Stream, F::State, S::Session>, addr: PeerAddr) {
         // A read from a Unix socket ends where its peer has passed a descriptor along,
         // with bytes behind it: there a short read never says that it is empty.
         peer.read_closed = matches!(addr, PeerAddr::Unix(_));
+        let key = self.peers.insert(peer);
         if self.addrs.len() <= key {
             self.addrs.resize(key + 1, addr);
         }
         self.addrs[key] = addr;
-        Some(key)
     }
 
     fn welcome(&mut self, sys: &mut Y, work: &mut Workspace, stream: Y::Stream, addr: PeerAddr) {
@@ -380,9 +410,17 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         self.acceptors.iter().filter_map(Acceptor::ready_at).min()
     }
 
+    fn connect(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId, dial: Dial) {
+        self.call(sys, work, id, dial);
+    }
+
     fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready) {
+        let id = ConnId::from_bits(ready.token.0);
+        if id.is_dialed() {
+            return self.call_ready(sys, work, id);
+        }
         // mio may report what is no longer so, even a connection that is gone.
-        let Some(key) = self.find(ConnId::from_bits(ready.token.0)) else { return };
+        let Some(key) = self.find(id) else { return };
         let peer = &mut self.peers[key];
         peer.readable |= ready.readable;
         peer.read_closed |= ready.read_closed;
@@ -405,6 +443,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        if self.dialer.find(id).is_some() {
+            return self.call_timer(sys, work, id);
+        }
         let Some(key) = self.find(id) else { return };
         self.visit(sys, work, key, |peer, sys, _, shared| {
             peer.conn.timer(shared);
@@ -414,6 +455,10 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        if self.dialer.find(id).is_some() {
+            self.give_up(sys, work, id, CloseReason::AppClose);
+            return;
+        }
         let Some(key) = self.find(id) else {
             self.counters.gone += 1;
             return;
@@ -426,11 +471,18 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]) {
+        let bytes = &bytes[letter.range.clone()];
+        if let Some(attempt) = self.dialer.find(id) {
+            match attempt.queue(bytes, self.output.max, &mut work.pool, work.tick) {
+                true => self.counters.traffic.messages_out += letter.messages,
+                false => self.counters.full += letter.messages,
+            }
+            return;
+        }
         let Some(key) = self.find(id) else {
             self.counters.gone += letter.messages;
             return;
         };
-        let bytes = &bytes[letter.range.clone()];
         let peer = &mut self.peers[key];
         let ended = peer.conn.life().reason().is_some();
         let messages = letter.messages;
@@ -444,17 +496,20 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         work.congested |= peer.conn.is_behind(&self.output, &work.pool);
         if !peer.queued {
             peer.queued = true;
-            work.outgoing.push(self_entry(id));
+            work.outgoing.push(self_entry(ConnId::new(self.number, key, peer.generation)));
         }
     }
 
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]) {
         for key in self.keys() {
-            let Some(peer) = self.peers.get_mut(key) else { continue };
+            let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else {
+                continue;
+            };
+            let (slot, id) = self.names(key, generation);
+            let peer = &mut self.peers[key];
             if peer.conn.life().reason().is_some() {
                 continue;
             }
-            let id = ConnId::new(self.number, key, peer.generation);
             let mut taken = true;
             let mut push = |range: &mut std::ops::Range<usize>| {
                 let piece = &bytes[std::mem::take(range)];
@@ -484,7 +539,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 self.visit(sys, work, key, |_, _, _, _| false);
             } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
-                work.outgoing.push(self_entry(id));
+                work.outgoing.push(self_entry(slot));
             }
         }
     }
@@ -537,6 +592,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         for acceptor in self.acceptors.drain(..) {
             sys.close_listener(acceptor.listener);
         }
+        for id in self.dialer.all(self.number) {
+            self.give_up(sys, work, id, CloseReason::Shutdown);
+        }
         for key in self.keys() {
             let Some(peer) = self.peers.get_mut(key) else { continue };
             // What has come but was not told yet must be answered, so each is read
@@ -563,7 +621,8 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn counters(&self) -> Counters {
-        Counters { open: self.live, lingering: self.peers.len() - self.live, ..self.counters }
+        let (open, dialing) = (self.live, self.dialer.dialing());
+        Counters { open, dialing, lingering: self.peers.len() - open, ..self.counters }
     }
 }
 

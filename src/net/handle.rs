@@ -10,8 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::counters::Counters;
-use super::server::EndpointId;
-use crate::proto::service::ConnId;
+use crate::proto::service::{ConnId, EndpointId};
 
 /// Commands that may wait for the loop. At the limit, [`HandleError::Full`].
 const MAX_COMMANDS: usize = 65_536;

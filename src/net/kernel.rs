@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
-use socket2::{Domain, Socket, TcpKeepalive, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::sys::{ListenOptions, Ready, Sys, Token, Watch};
+use super::sys::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};
 use super::unix::UnixListener;
+use crate::proto::dial::Target;
 use crate::proto::service::PeerAddr;
 
 /// Events of one batch. More wait in the kernel for the next.
@@ -151,18 +152,7 @@ impl Sys for Mio {
             socket.set_only_v6(true)?;
         }
         // Accepted sockets inherit what is set here: a system call saved for each.
-        let inherit = &socket;
-        inherit.set_tcp_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
-        #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
-        let keepalive = keepalive.with_interval(Duration::from_secs(10)).with_retries(6);
-        inherit.set_tcp_keepalive(&keepalive)?;
-        if let Some(bytes) = options.send_buffer {
-            // Without it the kernel takes 4 MB for one peer that never reads.
-            inherit.set_send_buffer_size(bytes)?;
-        }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        inherit.set_tcp_user_timeout(options.give_up.map(|time| time.min(MAX_GIVE_UP)))?;
+        set_up(&socket, options.send_buffer, options.give_up)?;
 
         socket.bind(&addr.into())?;
         socket.listen(options.backlog)?;
@@ -206,11 +196,52 @@ impl Sys for Mio {
         drop(listener);
     }
 
+    fn connect(&mut self, target: &Target, options: &DialOptions) -> io::Result<TcpStream> {
+        let addr = match target {
+            Target::Tcp(addr) => SockAddr::from(*addr),
+            Target::Unix(path) => SockAddr::unix(path)?,
+        };
+        let socket = Socket::new(addr.domain(), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        if let Target::Tcp(_) = target {
+            set_up(&socket, options.send_buffer, options.give_up)?;
+            if let Some(source) = options.source {
+                socket.bind(&SocketAddr::new(source, 0).into())?;
+            }
+        }
+        match socket.connect(&addr) {
+            Err(error) if error.raw_os_error() == Some(EINPROGRESS) => {}
+            // It goes on as if it had not been.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        Ok(TcpStream::from_std(socket.into()))
+    }
+
+    fn connect_result(&mut self, stream: &mut TcpStream) -> io::Result<bool> {
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        // Writable may be told too early.
+        match SockRef::from(&*stream).peer_addr() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotConnected => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        use std::hash::{BuildHasher, RandomState};
+        // Each new state has keys of its own.
+        RandomState::new().hash_one(0)
+    }
+
     fn watch(&mut self, stream: &mut TcpStream, token: Token, watch: Watch) -> io::Result<()> {
         let (registry, token) = (self.poll.registry(), mio_token(token));
         match watch {
             Watch::Read => registry.register(stream, token, readable()),
             Watch::ReadWrite => registry.reregister(stream, token, readable() | Interest::WRITABLE),
+            Watch::Connect => registry.register(stream, token, Interest::WRITABLE),
         }
     }
 
@@ -239,6 +270,29 @@ impl Sys for Mio {
     }
 }
 
+/// What accepted sockets inherit, and our own are given.
+fn set_up(
+    socket: &Socket,
+    send_buffer: Option<usize>,
+    give_up: Option<Duration>,
+) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    let keepalive = keepalive.with_interval(Duration::from_secs(10)).with_retries(6);
+    socket.set_tcp_keepalive(&keepalive)?;
+    if let Some(bytes) = send_buffer {
+        // Without it the kernel takes 4 MB for one peer that never reads.
+        socket.set_send_buffer_size(bytes)?;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket.set_tcp_user_timeout(give_up.map(|time| time.min(MAX_GIVE_UP)))?;
+    Ok(())
+}
+
+/// A connect that does not block has begun.
+const EINPROGRESS: i32 = if cfg!(target_os = "linux") { 115 } else { 36 };
+
 /// Input, and where the kernel tells of them, urgent bytes (TCP's out-of-band data).
 fn readable() -> Interest {
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -259,8 +313,6 @@ fn open_reserve() -> Option<File> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream as Caller;
-
-    use socket2::SockRef;
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::sys::{ListenOptions, MAX_CONNECTIONS};
+use super::sys::{DialOptions, ListenOptions, MAX_CONNECTIONS};
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::framing::ConfigError;
 
@@ -183,6 +183,11 @@ impl Limits {
 
     pub(crate) fn clocks(&self) -> Clocks {
         Clocks { frame: self.frame_timeout, write: self.write_timeout }
+    }
+
+    pub(crate) fn dial_options(&self) -> DialOptions {
+        let ListenOptions { send_buffer, give_up, .. } = self.listen_options();
+        DialOptions { source: None, send_buffer, give_up }
     }
 
     pub(crate) fn listen_options(&self) -> ListenOptions {

@@ -69,6 +69,11 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
         }
     }
 
+    /// Writable is told already, as it is for who waits to be connected.
+    pub(crate) fn watches_room(&mut self) {
+        self.room = Room::Some;
+    }
+
     /// The socket took less than it was given; writable will be told.
     pub(crate) fn is_blocked(&self) -> bool {
         self.room == Room::None

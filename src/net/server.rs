@@ -31,9 +31,10 @@ use super::limits::Limits;
 use super::sys::{MAX_ENDPOINTS, Ready, Source, Sys, Token};
 use super::timers::Timers;
 use crate::proto::buffer::Pool;
+use crate::proto::dial::Dial;
 use crate::proto::framing::{ConfigError, Framing};
 use crate::proto::post::{Address, Letter, Order, Post};
-use crate::proto::service::{ConnId, Service};
+use crate::proto::service::{ConnId, EndpointId, Service};
 use crate::proto::tick::Tick;
 
 /// One read takes at most this many bytes.
@@ -134,10 +135,6 @@ enum Stop {
     /// Time is up; what is left has been closed.
     Done,
 }
-
-/// Names an endpoint of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct EndpointId(u8);
 
 /// What a turn of the loop had to tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -346,6 +343,16 @@ impl<Y: Sys> Server<Y> {
     ) -> io::Result<()> {
         let path = path.as_ref();
         self.open(endpoint, &mut |sys, options, token| sys.listen_unix(path, mode, options, token))
+    }
+
+    /// Opens a connection of `endpoint`, as [`Context::connect`](crate::Context::connect)
+    /// does. An endpoint without a listener holds nothing else.
+    pub fn connect(&mut self, endpoint: EndpointId, to: impl Into<Dial>) -> ConnId {
+        // A host may have been away for long: the time of the last turn is old.
+        self.note_time();
+        let id = self.work.post.connect(endpoint, to.into());
+        self.carry_out_orders();
+        id
     }
 
     fn open(&mut self, endpoint: EndpointId, open: &mut Open<'_, Y>) -> io::Result<()> {
@@ -559,6 +566,11 @@ impl<Y: Sys> Server<Y> {
                     // Letters sent to it before must not come too late.
                     self.deliver();
                     self.close(id);
+                }
+                Order::Connect(id, dial) => {
+                    if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
+                        endpoint.connect(&mut self.sys, &mut self.work, id, *dial);
+                    }
                 }
                 Order::Timer(id, at) => {
                     if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {

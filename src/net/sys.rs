@@ -10,11 +10,12 @@
 //! may fail any of them with any error at any time, and the loop must cope.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::proto::dial::Target;
 use crate::proto::service::{ConnId, PeerAddr};
 
 /// The kernel, as far as the loop needs one.
@@ -92,6 +93,33 @@ pub trait Sys {
     /// Stops listening. Who waits in the queue is reset.
     fn close_listener(&mut self, listener: Self::Listener);
 
+    /// Calls `target`: the connection is there, or will be, when writable is reported.
+    /// It is not watched yet.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: nobody answers, no descriptor or port left.
+    /// [`Unsupported`](io::ErrorKind::Unsupported) by default.
+    fn connect(&mut self, _target: &Target, _options: &DialOptions) -> io::Result<Self::Stream> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What came of [`connect`](Self::connect): true if the connection is there, false
+    /// if that is not known yet. Default: it is there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel has to say of a connection that will not be.
+    fn connect_result(&mut self, _stream: &mut Self::Stream) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// 64 bits that differ from process to process, for pauses that should. Nothing
+    /// secret hangs on them. Default: 0.
+    fn random(&mut self) -> u64 {
+        0
+    }
+
     /// Reports what happens to `stream` as `token` from now on; what is true
     /// already is reported as well.
     ///
@@ -144,10 +172,12 @@ pub struct Ready {
 /// What to report of a connection beside that it can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Watch {
-    /// Nothing: the first watch of a connection.
+    /// Nothing: the first watch of a connection that was accepted.
     Read,
-    /// That it can be written, too: it was watched before.
+    /// That it can be written, too: it was watched before, perhaps under another name.
     ReadWrite,
+    /// Only that it can be written: the first watch of one that is not connected yet.
+    Connect,
 }
 
 /// How to listen.
@@ -162,12 +192,24 @@ pub struct ListenOptions {
     pub give_up: Option<Duration>,
 }
 
+/// How to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialOptions {
+    /// The address of our own end; `None` leaves it to the kernel.
+    pub source: Option<IpAddr>,
+    /// As in [`ListenOptions`].
+    pub send_buffer: Option<usize>,
+    /// As in [`ListenOptions`].
+    pub give_up: Option<Duration>,
+}
+
 /// The name under which readiness is reported: a [`ConnId`], a listener, the waker
 /// or a source of the host.
 ///
 /// ```text
 ///            63..32        31..24     23..0
 ///  conn      generation    endpoint   index
+///  dialing   OURS number   endpoint   DIALED
 ///  listener  0             endpoint   MAX_INDEX - n
 ///  waker     0             0xff       0
 ///  host      0             0xff       1
@@ -194,9 +236,9 @@ pub(crate) enum Source {
 pub(crate) const MAX_ENDPOINTS: usize = 255;
 /// The most listeners of one endpoint: their tokens are taken from the top of the
 /// connections' indices.
-pub(crate) const MAX_LISTENERS: usize = 256;
+pub(crate) const MAX_LISTENERS: usize = ConnId::MAX_INDEX - ConnId::DIALED;
 /// The most connections of one endpoint.
-pub(crate) const MAX_CONNECTIONS: usize = ConnId::MAX_INDEX + 1 - MAX_LISTENERS;
+pub(crate) const MAX_CONNECTIONS: usize = ConnId::DIALED;
 
 impl Token {
     /// The waker's.
@@ -217,7 +259,7 @@ impl Token {
         match self {
             Self::WAKER => Source::Waker,
             Self::HOST => Source::Host,
-            _ if id.index() >= MAX_CONNECTIONS => {
+            _ if id.index() > ConnId::DIALED => {
                 Source::Listener { endpoint: id.endpoint(), number: ConnId::MAX_INDEX - id.index() }
             }
             _ => Source::Conn(id),
@@ -231,8 +273,9 @@ mod tests {
 
     #[test]
     fn a_token_gives_back_what_it_names() {
-        let id = ConnId::new(254, MAX_CONNECTIONS - 1, u32::MAX);
-        assert_eq!(Token::conn(id).source(), Source::Conn(id));
+        for id in [ConnId::new(254, MAX_CONNECTIONS - 1, u32::MAX), ConnId::dialed(254, 1)] {
+            assert_eq!(Token::conn(id).source(), Source::Conn(id));
+        }
         for number in [0, MAX_LISTENERS - 1] {
             let source = Source::Listener { endpoint: 254, number };
             assert_eq!(Token::listener(254, number).source(), source);

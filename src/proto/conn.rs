@@ -797,6 +797,7 @@ mod tests {
                     now: self.now,
                     connections: 1,
                     output: LIMITS,
+                    connect_error: None,
                 },
                 tick: Tick::at(self.now),
                 http_courtesy: true,

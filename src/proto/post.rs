@@ -16,8 +16,9 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::dial::Dial;
 use super::framing::{Encode, EncodeError};
-use super::service::{Audience, ConnId};
+use super::service::{Audience, ConnId, EndpointId};
 
 /// Messages and orders that wait for the end of a turn.
 #[derive(Default)]
@@ -25,6 +26,8 @@ pub struct Post {
     bytes: Vec<u8>,
     letters: Vec<Letter>,
     orders: VecDeque<Order>,
+    /// Connections that were opened so far, by the last one's number.
+    dialed: u32,
     /// By endpoint: how its connections want messages to be framed.
     encoders: Vec<Rc<dyn Encode>>,
 }
@@ -60,6 +63,8 @@ pub(crate) enum Address {
 /// What a service wants done that is not a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Order {
+    /// Open that connection.
+    Connect(ConnId, Box<Dial>),
     /// Close that connection, in order.
     Close(ConnId),
     /// Call its timer at that time.
@@ -81,6 +86,15 @@ impl Post {
 
     pub(crate) fn order(&mut self, order: Order) {
         self.orders.push_back(order);
+    }
+
+    pub(crate) fn connect(&mut self, EndpointId(endpoint): EndpointId, to: Dial) -> ConnId {
+        self.dialed = self.dialed.wrapping_add(1);
+        let id = ConnId::dialed(endpoint, self.dialed);
+        // Before what is ordered already: closing a connection delivers all letters, and
+        // those to this one must find it.
+        self.orders.push_front(Order::Connect(id, Box::new(to)));
+        id
     }
 
     pub(crate) fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {

@@ -4,7 +4,7 @@
 //! ```text
 //!                   ┌─▶ reply ────────▶ out, with the replies to the same read
 //!  message ▶ Service┤
-//!                   └─▶ send, broadcast, close, set_timer, shutdown
+//!                   └─▶ send, broadcast, connect, close, set_timer, shutdown
 //!                         └─▶ Post: applied after this connection's turn
 //! ```
 //!
@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use super::conn::OutputLimits;
+use super::dial::{ConnectError, Dial};
 use super::framing::{Encode, EncodeError, Exchange, FrameError, Guess, Reply};
 use super::post::{Order, Post};
 
@@ -40,7 +41,7 @@ pub trait Service {
     /// What the service remembers of each connection.
     type Session: Default;
 
-    /// A connection was accepted. Default: nothing happens.
+    /// A connection was accepted, or one of ours was. Default: nothing happens.
     ///
     /// # Errors
     ///
@@ -87,8 +88,9 @@ pub trait Service {
         Ok(())
     }
 
-    /// The connection is over; called once for each that was opened. Replies go
-    /// nowhere any more, messages to others do. Default: nothing.
+    /// The connection is over; called once for each that was opened, and for each of
+    /// ours that could not be, with [`CloseReason::ConnectFailed`]. Replies go nowhere any
+    /// more, messages to others do. Default: nothing.
     fn closed(
         &mut self,
         _cx: &mut Context<'_>,
@@ -137,6 +139,8 @@ pub struct CallInfo {
     pub connections: usize,
     /// How much may wait to be sent.
     pub output: OutputLimits,
+    /// Why the connection did not come to be.
+    pub connect_error: Option<ConnectError>,
 }
 
 /// How a connection's own service ends it.
@@ -215,6 +219,20 @@ impl Context<'_> {
         self.post.broadcast(self.info.id, to, message)
     }
 
+    /// Opens a connection of endpoint `on`, whose framing, service and limits it has, as
+    /// if it had been accepted there. The name is good at once: what is
+    /// [sent](Self::send) to it waits until it is connected, up to the hard limit of
+    /// output.
+    ///
+    /// When that is done [`Service::opened`] is called; when it has failed,
+    /// [`Service::closed`] with [`CloseReason::ConnectFailed`].
+    ///
+    /// Addresses must be known: looking up a name would hold up everyone. See
+    /// [`Dial::resolve`] for names that can be looked up before.
+    pub fn connect(&mut self, on: EndpointId, to: impl Into<Dial>) -> ConnId {
+        self.post.connect(on, to.into())
+    }
+
     /// Ends this connection after this message: what is queued is sent, what the
     /// peer sends from now on is thrown away, then the connection closes.
     pub fn close_after_flush(&mut self) {
@@ -259,6 +277,12 @@ impl Context<'_> {
         self.guess
     }
 
+    /// Why the connection did not come to be, while [`Service::closed`] is called for
+    /// [`CloseReason::ConnectFailed`].
+    pub fn connect_error(&self) -> Option<ConnectError> {
+        self.info.connect_error
+    }
+
     /// Time since the loop began, as it was when this turn began.
     pub fn now(&self) -> Duration {
         self.info.now
@@ -285,20 +309,33 @@ pub enum Audience {
     Others,
 }
 
+/// Names an endpoint of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointId(pub(crate) u8);
+
 /// The name of a connection; never used for another one.
 ///
 /// ```text
-///  63     generation      32 31 endpoint 24 23   index    0
+///            63  62..32        31..24     23..0
+///  accepted  0   generation    endpoint   index
+///  our own   1   number        endpoint   DIALED
 /// ```
 ///
+/// One that we open ourselves is named before it has a slot, so its number is its name.
+///
 /// Outlives its connection safely: what is sent to a connection that is gone goes
-/// nowhere. (A name would come again after 2^32 connections in the same slot.)
+/// nowhere. (A name would come again after 2^31 connections in the same slot.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnId(u64);
 
 impl ConnId {
-    /// The most connections an endpoint can have.
+    /// The largest index.
     pub(crate) const MAX_INDEX: usize = (1 << 24) - 1;
+    /// The index in the names of connections that we open ourselves. Slots have smaller
+    /// ones, and larger ones are left to what is no connection.
+    pub(crate) const DIALED: usize = Self::MAX_INDEX - 256;
+    /// Set in the generation of connections that we opened ourselves.
+    pub(crate) const OURS: u32 = 1 << 31;
 
     /// The name of connection `index`, below 2^24, of an endpoint. Servers name their
     /// connections themselves; this is for who drives a
@@ -306,6 +343,15 @@ impl ConnId {
     pub fn new(endpoint: u8, index: usize, generation: u32) -> Self {
         let index = index & Self::MAX_INDEX;
         Self(u64::from(generation) << 32 | u64::from(endpoint) << 24 | index as u64)
+    }
+
+    /// The name of a connection of ours, by the number it was given.
+    pub(crate) fn dialed(endpoint: u8, number: u32) -> Self {
+        Self::new(endpoint, Self::DIALED, number | Self::OURS)
+    }
+
+    pub(crate) fn is_dialed(self) -> bool {
+        self.index() == Self::DIALED
     }
 
     pub(crate) fn from_bits(bits: u64) -> Self {
@@ -343,7 +389,7 @@ pub enum PeerAddr {
     /// IPv6 address and port.
     V6(Ipv6Addr, u16),
     /// A Unix socket. Its callers have no address; this is their number, from 1 on, in
-    /// the order of their calls.
+    /// the order of their calls. 0 is one that we called.
     Unix(u32),
 }
 
@@ -372,6 +418,7 @@ impl fmt::Display for PeerAddr {
         match self {
             Self::V4(addr) => addr.fmt(f),
             Self::V6(ip, port) => write!(f, "[{ip}]:{port}"),
+            Self::Unix(0) => write!(f, "unix"),
             Self::Unix(number) => write!(f, "unix#{number}"),
         }
     }
@@ -413,11 +460,13 @@ pub enum CloseReason {
     BadReply,
     /// The server shut down.
     Shutdown,
+    /// We called, and came to no connection.
+    ConnectFailed,
 }
 
 impl CloseReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::PeerEof,
         Self::PeerReset,
         Self::Truncated,
@@ -433,6 +482,7 @@ impl CloseReason {
         Self::AppClose,
         Self::BadReply,
         Self::Shutdown,
+        Self::ConnectFailed,
     ];
 
     /// The word for logs and counters.
@@ -453,6 +503,7 @@ impl CloseReason {
             Self::AppClose => "app_close",
             Self::BadReply => "bad_reply",
             Self::Shutdown => "shutdown",
+            Self::ConnectFailed => "connect_failed",
         }
     }
 }
@@ -527,5 +578,6 @@ mod tests {
             assert_eq!((peer.to_string(), peer.ip()), (text.to_string(), Some(addr.ip())));
         }
         assert_eq!(PeerAddr::Unix(7).to_string(), "unix#7");
+        assert_eq!(PeerAddr::Unix(0).to_string(), "unix");
     }
 }

@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
-use oneloop::net::{ListenOptions, Ready, Sys, Token, Watch};
-use oneloop::{CloseReason, Counters, PeerAddr, Server};
+use oneloop::net::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};
+use oneloop::{CloseReason, Counters, PeerAddr, Server, Target};
 
 pub(crate) const ZERO: Duration = Duration::ZERO;
 
@@ -30,6 +30,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
     Accept,
+    Connect(Target),
     WatchRead(usize),
     WatchWrite(usize),
     Read(usize),
@@ -47,6 +48,8 @@ pub(crate) struct Socket {
     pub(crate) outbound: Vec<u8>,
     token: Option<Token>,
     watches_write: bool,
+    /// We called, and this is what comes of it, when that is known.
+    answer: Option<Result<(), i32>>,
     pub(crate) finished: bool,
     pub(crate) closed: bool,
 }
@@ -59,8 +62,9 @@ pub(crate) struct World {
     backlog: VecDeque<usize>,
     listener: Option<Token>,
     events: VecDeque<Ready>,
-    /// The next accepts, watches, waits and writes fail with these; 0: works.
+    /// The next accepts, connects, watches, waits and writes fail with these; 0: works.
     pub(crate) accept_errors: VecDeque<i32>,
+    pub(crate) connect_errors: VecDeque<i32>,
     pub(crate) watch_errors: VecDeque<i32>,
     pub(crate) wait_errors: VecDeque<i32>,
     pub(crate) write_errors: VecDeque<i32>,
@@ -103,6 +107,20 @@ impl Script {
             world.tell(Ready { token, readable: true, writable: false, read_closed: false });
         }
         id
+    }
+
+    /// Whom we call answers, or refuses with an errno.
+    pub(crate) fn answers(&self, socket: usize, answer: Result<(), i32>) {
+        let mut world = self.world();
+        let peer = &mut world.sockets[socket];
+        peer.answer = Some(answer);
+        if answer.is_ok() {
+            peer.room = usize::MAX;
+        }
+        if let Some(token) = peer.token {
+            let read_closed = answer.is_err();
+            world.tell(Ready { token, readable: read_closed, writable: true, read_closed });
+        }
     }
 
     /// That many call.
@@ -271,16 +289,32 @@ impl Sys for Script {
         self.world().listener = None;
     }
 
+    fn connect(&mut self, target: &Target, _: &DialOptions) -> io::Result<usize> {
+        let mut world = self.world();
+        world.calls.push(Call::Connect(target.clone()));
+        fails(&mut world.connect_errors)?;
+        world.sockets.push(Socket::default());
+        Ok(world.sockets.len() - 1)
+    }
+
+    fn connect_result(&mut self, stream: &mut usize) -> io::Result<bool> {
+        match self.world().sockets[*stream].answer {
+            Some(Ok(())) => Ok(true),
+            Some(Err(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(false),
+        }
+    }
+
     fn watch(&mut self, stream: &mut usize, token: Token, watch: Watch) -> io::Result<()> {
         let mut world = self.world();
         world.calls.push(match watch {
             Watch::Read => Call::WatchRead(*stream),
-            Watch::ReadWrite => Call::WatchWrite(*stream),
+            Watch::ReadWrite | Watch::Connect => Call::WatchWrite(*stream),
         });
         fails(&mut world.watch_errors)?;
         let peer = &mut world.sockets[*stream];
         peer.token = Some(token);
-        peer.watches_write = watch == Watch::ReadWrite;
+        peer.watches_write = watch != Watch::Read;
         if peer.watches_write && peer.room > 0 {
             world.tell(Ready { token, readable: false, writable: true, read_closed: false });
         }
@@ -354,7 +388,8 @@ impl Sys for Script {
 /// Checks what holds at every instant.
 pub(crate) fn assert_balance(counters: &Counters) {
     let closed: u64 = counters.closed.iter().sum();
-    assert_eq!(counters.accepted, counters.open as u64 + closed, "{counters:?}");
+    let now = (counters.open + counters.dialing) as u64;
+    assert_eq!(counters.accepted + counters.dialed, now + closed, "{counters:?}");
 }
 
 /// Turns the loop, without letting time pass, until it has nothing to do.

@@ -9,7 +9,7 @@
 //! read first.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -437,4 +437,24 @@ fn slow_reader_is_closed_after_a_while_and_the_others_never_wait_for_it() {
     assert!(closed.starts_with(&format!("{name} closed: write_stall")), "{closed}");
     say(&mut other, b"1\n");
     hear(&mut other, &b".".repeat(1024));
+}
+
+#[test]
+fn proxy_speaks_lines_on_one_side_and_lengths_on_the_other_and_hands_on_the_ends() {
+    let behind = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let mut command = Command::new(path_of("proxy"));
+    command.arg(behind.local_addr().expect("a TCP socket").to_string());
+    let proxy = Example::spawn(command);
+    let mut client = proxy.connect();
+    // Sent before anyone has answered behind.
+    say(&mut client, b"hello\n");
+    client.shutdown(Shutdown::Write).expect("it is connected");
+    let (mut server, _) = behind.accept().expect("the proxy calls");
+    hear(&mut server, b"\0\0\0\x05hello");
+    assert_eq!(server.read(&mut [0; 1]).expect("the end of the client"), 0);
+    say(&mut server, b"\0\0\0\x03you\0\0\0\0");
+    drop(server);
+    let mut heard = Vec::new();
+    client.read_to_end(&mut heard).expect("an orderly end");
+    assert_eq!(heard, b"you\n\n");
 }

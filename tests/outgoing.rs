@@ -347,3 +347,102 @@ fn a_shutdown_ends_calls_and_their_service_is_told() {
     assert!(script.is_closed(0));
     assert!(server.turn(Some(ZERO)).expect("a turn").finished);
 }
+
+/// Goes on when its peer has finished, and says what it is told to whoever is left.
+struct Stayer;
+
+impl Service for Stayer {
+    type Session = ();
+
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
+        if message == b"finish" {
+            cx.finish(cx.id());
+            return Ok(());
+        }
+        if message == b"close" {
+            cx.close_after_flush();
+        }
+        cx.reply(message)
+    }
+
+    fn finished(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        cx.keep_open();
+        cx.set_timer(Duration::from_secs(5));
+        Ok(())
+    }
+
+    fn timer(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        cx.close_after_flush();
+        cx.reply("late news")
+    }
+}
+
+fn staying() -> (Server<Script>, Script, usize) {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let endpoint = server.add(Lines::default(), Stayer, Limits::default());
+    server.listen(endpoint.expect("valid settings"), addr(7000)).expect("the script listens");
+    let socket = script.call();
+    settle(&mut server);
+    (server, script, socket)
+}
+
+#[test]
+fn who_has_finished_can_still_be_told_something() {
+    let (mut server, script, socket) = staying();
+    script.peer_does(socket, [Step::Data(b"1\n".to_vec()), Step::Fin]);
+    pass(&mut server, &script, Duration::from_secs(4));
+    assert_eq!((script.sent(socket), script.is_closed(socket)), (b"1\n".to_vec(), false));
+    pass(&mut server, &script, Duration::from_secs(1));
+    assert_eq!((script.sent(socket), script.is_closed(socket)), (b"late news\n".to_vec(), true));
+    assert_eq!(closed_by(&server, CloseReason::AppClose), 1);
+}
+
+#[test]
+fn a_reset_behind_the_end_is_found_when_the_kernel_tells() {
+    let (mut server, script, socket) = staying();
+    script.peer_does(socket, [Step::Fin]);
+    settle(&mut server);
+    assert_eq!(server.counters().open, 1);
+    script.answers(socket, Err(104));
+    settle(&mut server);
+    assert_eq!(closed_by(&server, CloseReason::PeerReset), 1);
+    assert!(script.is_closed(socket));
+}
+
+#[test]
+fn we_can_finish_and_still_listen_until_the_peer_finishes_too() {
+    let (mut server, script, socket) = staying();
+    script.set_room(socket, 1);
+    script.peer_sends(socket, "1\nfinish\n");
+    settle(&mut server);
+    assert!(!script.is_finished(socket), "what is queued comes first");
+    script.peer_takes(socket, 1000);
+    settle(&mut server);
+    assert_eq!((script.sent(socket), script.is_finished(socket)), (b"1\n".to_vec(), true));
+    script.peer_sends(socket, "2\n3\n");
+    settle(&mut server);
+    assert_eq!(script.sent(socket), b"", "replies go nowhere");
+    assert_eq!(server.counters().traffic.messages_in, 4);
+    script.peer_does(socket, [Step::Fin]);
+    settle(&mut server);
+    assert!(script.is_closed(socket));
+    assert_eq!(closed_by(&server, CloseReason::PeerEof), 1);
+}
+
+#[test]
+fn a_shutdown_ends_who_is_half_open_and_who_has_finished() {
+    let (mut server, script, half_open) = staying();
+    let finished = script.call();
+    script.peer_does(half_open, [Step::Fin]);
+    script.peer_sends(finished, "finish\n");
+    settle(&mut server);
+    assert_eq!(server.counters().open, 2);
+    server.shutdown();
+    settle(&mut server);
+    assert!(script.is_closed(half_open));
+    script.peer_does(finished, [Step::Fin]);
+    settle(&mut server);
+    assert_eq!(closed_by(&server, CloseReason::Shutdown), 2);
+    assert!(server.turn(Some(ZERO)).expect("a turn").finished);
+}

@@ -42,6 +42,8 @@ pub(crate) struct Attempt<R> {
     /// What was sent to the connection that is to be.
     pub(crate) queued: Option<BufferId>,
     pub(crate) error: ConnectError,
+    /// Our FIN is to follow what is queued.
+    pub(crate) finish: bool,
     /// It has failed, for this reason, and its service will be told.
     pub(crate) fate: Option<CloseReason>,
 }
@@ -83,6 +85,7 @@ impl<R> Dialer<R> {
             stream: None,
             queued: None,
             error: ConnectError::NoAddress,
+            finish: false,
             fate,
         };
         self.attempts.insert(id.generation(), attempt);

@@ -75,8 +75,9 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// Calls the timer of `id`.
     fn timer(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
 
-    /// Closes `id` in order, with the reason of the service.
-    fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
+    /// Finishes sending to `id`; or, for good, closes it in order, with the reason of the
+    /// service.
+    fn end(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId, for_good: bool);
 
     /// Queues a letter for `id`, to be sent when it is next served.
     fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]);
@@ -454,9 +455,12 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         });
     }
 
-    fn close(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
-        if self.dialer.find(id).is_some() {
-            self.give_up(sys, work, id, CloseReason::AppClose);
+    fn end(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId, for_good: bool) {
+        if let Some(attempt) = self.dialer.find(id) {
+            match for_good {
+                true => self.give_up(sys, work, id, CloseReason::AppClose),
+                false => attempt.finish = true,
+            }
             return;
         }
         let Some(key) = self.find(id) else {
@@ -464,7 +468,10 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return;
         };
         self.visit(sys, work, key, |peer, sys, _, shared| {
-            peer.conn.close(CloseReason::AppClose, shared.pool);
+            match for_good {
+                true => peer.conn.close(CloseReason::AppClose, shared.pool),
+                false => peer.conn.finish(shared.pool),
+            }
             peer.flush(sys, shared);
             peer.readable
         });
@@ -484,7 +491,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return;
         };
         let peer = &mut self.peers[key];
-        let ended = peer.conn.life().reason().is_some();
+        let ended = !peer.conn.life().speaks();
         let messages = letter.messages;
         if peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick) {
             self.counters.traffic.messages_out += messages;
@@ -507,7 +514,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             };
             let (slot, id) = self.names(key, generation);
             let peer = &mut self.peers[key];
-            if peer.conn.life().reason().is_some() {
+            if !peer.conn.life().speaks() {
                 continue;
             }
             let mut taken = true;

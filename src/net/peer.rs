@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind};
 
 use super::sys::{Sys, Token, Watch};
 use crate::proto::buffer::Pool;
-use crate::proto::conn::{Conn, OutputLimits, Shared};
+use crate::proto::conn::{Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::service::{CloseReason, ConnId, Service};
 use crate::proto::tick::Tick;
@@ -116,6 +116,11 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             match sys.read(&mut self.stream, buffer) {
                 Ok(0) => {
                     self.readable = false;
+                    // Behind the end a reset cannot be read.
+                    let again = self.conn.life() == Life::HalfOpen;
+                    if again && !matches!(sys.connect_result(&mut self.stream), Ok(true)) {
+                        self.conn.fail(CloseReason::PeerReset, shared.pool);
+                    }
                     self.conn.peer_finished(shared);
                 }
                 Ok(count) => {
@@ -176,7 +181,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     where
         Y: Sys<Stream = R>,
     {
-        if self.conn.wants_write() || self.is_blocked() || self.conn.life().reason().is_some() {
+        if self.conn.wants_write() || self.is_blocked() || !self.conn.life().speaks() {
             return self.conn.queue(bytes, limits, pool, tick);
         }
         let written = sys.write(&mut self.stream, bytes);

@@ -552,20 +552,17 @@ impl<Y: Sys> Server<Y> {
         }
     }
 
-    fn close(&mut self, id: ConnId) {
-        if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
-            endpoint.close(&mut self.sys, &mut self.work, id);
-        }
-    }
-
     /// Does what services asked for beside messages.
     fn carry_out_orders(&mut self) {
         while let Some(order) = self.work.post.next_order() {
             match order {
-                Order::Close(id) => {
+                Order::Close(id) | Order::Finish(id) => {
                     // Letters sent to it before must not come too late.
                     self.deliver();
-                    self.close(id);
+                    if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
+                        let for_good = matches!(order, Order::Close(_));
+                        endpoint.end(&mut self.sys, &mut self.work, id, for_good);
+                    }
                 }
                 Order::Connect(id, dial) => {
                     if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {

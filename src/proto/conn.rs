@@ -50,14 +50,16 @@ pub struct Conn<T, C> {
 /// Where a connection is in its life.
 ///
 /// ```text
-///   Open ─▶ Draining ─▶ Lingering ─┐
-///     │        │                   ▼
-///     └▶ Ending ─▶ Flushing ───▶ Closed
+///     ┌▶ Finishing ─▶ Finished ─┐
+///   Open ───────────▶ Draining ─▶ Lingering ─┐
+///     │                  │                   ▼
+///     └▶ Ending ──────▶ Flushing ─────────▶ Closed
+///           └▶ HalfOpen ──┘
 /// ```
 ///
 /// An error of the socket leads to `Closed` from anywhere. There is no way back to
-/// the left, and the reason given first is kept. The upper row waits for the
-/// peer's FIN, in the lower one it has come.
+/// the left, and the reason given first is kept. The upper rows wait for the
+/// peer's FIN, in the lower ones it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Life {
     /// Messages flow both ways.
@@ -66,8 +68,28 @@ pub enum Life {
 
     /// The peer has finished sending; messages it sent before are still waiting.
     ///
-    /// Ends in `Flushing` when they are answered.
-    Ending,
+    /// Ends when they are answered: in `HalfOpen` if the service asks for that, else in
+    /// `Flushing`.
+    Ending {
+        /// So have we.
+        finished: bool,
+    },
+
+    /// The peer has finished sending, and the service goes on.
+    ///
+    /// Ends when it closes the connection.
+    HalfOpen,
+
+    /// The service says nothing more, and listens; what is queued is sent.
+    ///
+    /// Ends in `Finished` when it is written.
+    Finishing,
+
+    /// We have finished sending; messages of the peer are still served, and replies go
+    /// nowhere.
+    ///
+    /// Ends with the peer's FIN.
+    Finished,
 
     /// Input is read and thrown away; queued replies are still sent.
     ///
@@ -108,7 +130,11 @@ impl Life {
     /// The reason, once there is one for the connection to end.
     pub fn reason(self) -> Option<CloseReason> {
         match self {
-            Self::Open | Self::Ending => None,
+            Self::Open
+            | Self::Ending { .. }
+            | Self::HalfOpen
+            | Self::Finishing
+            | Self::Finished => None,
             Self::Draining(reason)
             | Self::Flushing(reason)
             | Self::Lingering(reason)
@@ -120,8 +146,18 @@ impl Life {
     pub fn final_reason(self) -> Option<CloseReason> {
         match self {
             Self::Lingering(reason) | Self::Closed(reason) => Some(reason),
-            Self::Open | Self::Ending | Self::Draining(_) | Self::Flushing(_) => None,
+            _ => None,
         }
+    }
+
+    /// Whether the peer's messages are served.
+    fn listens(self) -> bool {
+        matches!(self, Self::Open | Self::Finishing | Self::Finished)
+    }
+
+    /// Whether what the service says is sent.
+    pub fn speaks(self) -> bool {
+        matches!(self, Self::Open | Self::Ending { finished: false } | Self::HalfOpen)
     }
 }
 
@@ -239,7 +275,7 @@ where
         S: Service<Session = C>,
     {
         match self.life {
-            Life::Open => self.decode(bytes, shared),
+            Life::Open | Life::Finishing | Life::Finished => self.decode(bytes, shared),
             Life::Draining(reason) | Life::Lingering(reason) => {
                 let waits = *self.input.get_or_insert_with(|| shared.pool.keep(&[], shared.tick));
                 let thrown_away = &mut shared.pool.get_mut(waits).tally;
@@ -248,7 +284,7 @@ where
                     self.fail(reason, shared.pool);
                 }
             }
-            Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
+            Life::Ending { .. } | Life::HalfOpen | Life::Flushing(_) | Life::Closed(_) => {}
         }
     }
 
@@ -259,13 +295,13 @@ where
         S: Service<Session = C>,
     {
         match self.life {
-            Life::Open => {
-                self.life = Life::Ending;
+            Life::Open | Life::Finishing | Life::Finished => {
+                self.life = Life::Ending { finished: self.life == Life::Finished };
                 self.decode(&mut [], shared);
             }
             Life::Draining(reason) => self.life = Life::Flushing(reason),
             Life::Lingering(reason) => self.fail(reason, shared.pool),
-            Life::Ending | Life::Flushing(_) | Life::Closed(_) => {}
+            Life::Ending { .. } | Life::HalfOpen | Life::Flushing(_) | Life::Closed(_) => {}
         }
     }
 
@@ -296,7 +332,7 @@ where
             // It was we who did not read: the clock of the message starts now.
             shared.pool.get_mut(input).since = shared.tick;
         }
-        if self.life.reason().is_none() {
+        if self.life.listens() || matches!(self.life, Life::Ending { .. }) {
             self.decode(&mut [], shared);
         }
         true
@@ -309,7 +345,7 @@ where
         S: Service<Session = C>,
     {
         debug_assert!(!self.paused, "wants_read() was false");
-        let end = self.life == Life::Ending;
+        let end = matches!(self.life, Life::Ending { .. });
         let mut held = self.input.map(|input| shared.pool.lend(input));
         let input = match &mut held {
             Some(buffer) => {
@@ -325,7 +361,7 @@ where
                 self.keep(held, fresh, rest, kept, shared);
                 self.paused = full;
                 if end && !full {
-                    self.close(CloseReason::PeerEof, shared.pool);
+                    self.heard_all(shared);
                 }
             }
             Some(verdict) => {
@@ -336,6 +372,20 @@ where
             }
         }
         self.queue_replies(shared);
+    }
+
+    /// The peer's last message was served: does the service go on?
+    fn heard_all<F, S>(&mut self, shared: &mut Shared<'_, F, S>)
+    where
+        F: Framing<State = T>,
+        S: Service<Session = C>,
+    {
+        let goes_on = self.call(shared, |service, cx, session| service.finished(cx, session));
+        if goes_on && self.life.speaks() {
+            self.life = Life::HalfOpen;
+        } else {
+            self.close(CloseReason::PeerEof, shared.pool);
+        }
     }
 
     /// Cuts `input` into messages and has each served.
@@ -450,12 +500,13 @@ where
         }
     }
 
-    /// Calls the service for something else than a message.
+    /// Calls the service for something else than a message. True: it wants to go on.
     fn call<F, S>(
         &mut self,
         shared: &mut Shared<'_, F, S>,
         f: impl FnOnce(&mut S, &mut Context<'_>, &mut C) -> Served,
-    ) where
+    ) -> bool
+    where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
@@ -463,12 +514,13 @@ where
         let (mut cx, service, refused) = shared.context(queued);
         let served = f(service, &mut cx, &mut self.session);
         cx.note_refusal(served, refused);
-        let (verdict, full) = (cx.verdict, cx.has_enough());
+        let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
         self.paused |= full;
         if let Some(verdict) = verdict {
             self.carry_out(verdict, shared.pool);
         }
         self.queue_replies(shared);
+        goes_on
     }
 
     fn carry_out(&mut self, verdict: Verdict, pool: &mut Pool) {
@@ -478,9 +530,10 @@ where
         }
     }
 
-    /// Replies must not overtake bytes that wait already.
+    /// Replies must not overtake bytes that wait already, nor our FIN.
     fn queue_replies<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
-        if matches!(self.life, Life::Closed(_)) {
+        let over = Life::Ending { finished: true };
+        if matches!(self.life, Life::Closed(_) | Life::Finished) || self.life == over {
             shared.replies.clear();
         } else if let Some(output) = self.output {
             shared.pool.extend(output, shared.replies);
@@ -502,6 +555,7 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
             info: &self.info,
             queued,
             verdict: None,
+            goes_on: false,
             exchange: Exchange::None,
             guess: None,
         };
@@ -561,7 +615,7 @@ impl<T, C> Conn<T, C> {
         pool: &mut Pool,
         tick: Tick,
     ) -> bool {
-        if self.life.reason().is_some() {
+        if !self.life.speaks() {
             return false;
         }
         let queued = self.waiting(pool) + bytes.len();
@@ -580,8 +634,9 @@ impl<T, C> Conn<T, C> {
     /// Ends the connection in order: unread input is lost, queued output is not.
     pub fn close(&mut self, reason: CloseReason, pool: &mut Pool) {
         self.life = match self.life {
-            Life::Open => Life::Draining(reason),
-            Life::Ending => Life::Flushing(reason),
+            // After our FIN, what is left of that is done as if it were to come.
+            Life::Open | Life::Finishing | Life::Finished => Life::Draining(reason),
+            Life::Ending { .. } | Life::HalfOpen => Life::Flushing(reason),
             // It is ending already, and its input buffer is the clock of that end.
             Life::Draining(_) | Life::Flushing(_) | Life::Lingering(_) | Life::Closed(_) => return,
         };
@@ -589,6 +644,16 @@ impl<T, C> Conn<T, C> {
             pool.release(input);
         }
         self.assert_invariant(pool);
+    }
+
+    /// Says nothing more: what is queued is sent, then FIN, and the peer is still heard.
+    pub fn finish(&mut self, pool: &mut Pool) {
+        match self.life {
+            Life::Open => self.life = Life::Finishing,
+            // Nobody would say anything any more.
+            Life::HalfOpen => self.close(CloseReason::PeerEof, pool),
+            _ => {}
+        }
     }
 
     /// Ends the connection at once, as an error of its socket does. A reason given
@@ -648,16 +713,22 @@ impl<T, C> Conn<T, C> {
                 self.fail(reason, pool);
                 false
             }
-            Life::Open | Life::Ending | Life::Lingering(_) | Life::Closed(_) => false,
+            Life::Finishing => {
+                self.life = Life::Finished;
+                true
+            }
+            _ => false,
         }
     }
 
     /// Whether bytes from the peer have a use, if only to be thrown away.
     pub fn wants_read(&self) -> bool {
         match self.life {
-            Life::Open => !self.paused,
+            Life::Open | Life::Finishing | Life::Finished => !self.paused,
+            // The end comes again, or an error.
+            Life::HalfOpen => true,
             Life::Draining(_) | Life::Lingering(_) => true,
-            Life::Ending | Life::Flushing(_) | Life::Closed(_) => false,
+            Life::Ending { .. } | Life::Flushing(_) | Life::Closed(_) => false,
         }
     }
 
@@ -683,13 +754,14 @@ impl<T, C> Conn<T, C> {
 
     /// Whether it is between two messages with nothing left to send.
     pub fn is_idle(&self) -> bool {
-        self.life == Life::Open && self.input.is_none() && self.output.is_none()
+        let rests = matches!(self.life, Life::Open | Life::Finished | Life::HalfOpen);
+        rests && self.input.is_none() && self.output.is_none()
     }
 
     /// Whether it is the peer's turn to send: the connection is open, and it is not
     /// we who pause.
     pub fn is_listening(&self) -> bool {
-        self.life == Life::Open && !self.paused
+        self.life.listens() && !self.paused
     }
 
     /// The reason to close, if a clock has run out at `tick`.
@@ -720,8 +792,9 @@ impl<T, C> Conn<T, C> {
         match self.life {
             Life::Lingering(_) => debug_assert!(input && !output, "no clock runs"),
             Life::Closed(_) => debug_assert!(!input && !output, "a buffer leaks"),
-            Life::Flushing(_) => debug_assert!(!input, "nothing more will come"),
-            Life::Open | Life::Ending | Life::Draining(_) => {}
+            Life::Flushing(_) | Life::HalfOpen => debug_assert!(!input, "nothing more will come"),
+            Life::Finished => debug_assert!(!output, "nothing more is sent"),
+            Life::Open | Life::Ending { .. } | Life::Finishing | Life::Draining(_) => {}
         }
     }
 
@@ -744,6 +817,8 @@ mod tests {
     /// A connection and all it needs, in tests without a socket.
     struct Rig {
         conn: Conn<<Lines as Framing>::State, ()>,
+        /// What the service does at the peer's end.
+        goes_on: bool,
         pool: Pool,
         replies: Vec<u8>,
         post: Post,
@@ -753,11 +828,26 @@ mod tests {
     }
 
     /// Sends every line back; `leave` closes.
-    fn echo(cx: &mut Context<'_>, message: &[u8]) -> Served {
-        if message == b"leave" {
-            cx.close_after_flush();
+    struct Echo {
+        goes_on: bool,
+    }
+
+    impl Service for Echo {
+        type Session = ();
+
+        fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
+            if message == b"leave" {
+                cx.close_after_flush();
+            }
+            cx.reply(message)
         }
-        cx.reply(message)
+
+        fn finished(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+            if self.goes_on {
+                cx.keep_open();
+            }
+            Ok(())
+        }
     }
 
     impl Rig {
@@ -766,6 +856,7 @@ mod tests {
             post.add_encoder(Rc::new(Lines::default()));
             Self {
                 conn: Conn::new(),
+                goes_on: false,
                 pool: Pool::new(),
                 replies: Vec::new(),
                 post,
@@ -777,13 +868,10 @@ mod tests {
 
         fn with(
             &mut self,
-            f: impl FnOnce(
-                &mut Conn<<Lines as Framing>::State, ()>,
-                &mut Shared<'_, Lines, fn(&mut Context<'_>, &[u8]) -> Served>,
-            ),
+            f: impl FnOnce(&mut Conn<<Lines as Framing>::State, ()>, &mut Shared<'_, Lines, Echo>),
         ) {
             let peer = PeerAddr::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
-            let mut service = echo as fn(&mut Context<'_>, &[u8]) -> Served;
+            let mut service = Echo { goes_on: self.goes_on };
             let mut shared = Shared {
                 framing: &Lines::default(),
                 service: &mut service,
@@ -812,6 +900,10 @@ mod tests {
 
         fn peer_finished(&mut self) {
             self.with(|conn, shared| conn.peer_finished(shared));
+        }
+
+        fn finish(&mut self) {
+            self.conn.finish(&mut self.pool);
         }
 
         fn close(&mut self, reason: CloseReason) {
@@ -877,6 +969,29 @@ mod tests {
             if let Life::Closed(_) = life {
                 assert_eq!(rig.pool.buffers(), 0, "{name}");
             }
+        }
+    }
+
+    /// Both ends finish in their own time: the last column says whether we have.
+    #[test]
+    fn one_side_can_finish_and_the_other_go_on() {
+        type Steps = fn(&mut Rig);
+        #[rustfmt::skip]
+        let cases: &[(&str, Steps, Life, bool)] = &[
+("we say nothing more",           |rig| { rig.received(b"hi\n"); rig.finish(); rig.send(1); },          Life::Finishing, false),
+            ("and what we said has left",     |rig| { rig.received(b"hi\n"); rig.finish(); rig.send(ALL); },        Life::Finished, true),
+            ("and the peer is heard",         |rig| { rig.finish(); rig.send(ALL); rig.received(b"hi\n"); rig.send(ALL); }, Life::Finished, true),
+            ("and it finishes",               |rig| { rig.finish(); rig.send(ALL); rig.peer_finished(); rig.send(ALL); }, Life::Closed(EOF), true),
+            ("and the service closes",        |rig| { rig.finish(); rig.send(ALL); rig.received(b"leave\n"); rig.send(ALL); }, Life::Lingering(APP), true),
+            ("the peer says nothing more",    |rig| { rig.goes_on = true; rig.peer_finished(); rig.send(ALL); },    Life::HalfOpen, false),
+            ("and the service closes",        |rig| { rig.goes_on = true; rig.peer_finished(); rig.close(APP); },   Life::Flushing(APP), false),
+            ("and we finish, too",            |rig| { rig.goes_on = true; rig.peer_finished(); rig.finish(); rig.send(ALL); }, Life::Closed(EOF), false),
+            ("both have finished",            |rig| { rig.goes_on = true; rig.finish(); rig.send(ALL); rig.peer_finished(); rig.send(ALL); }, Life::Closed(EOF), true),
+        ];
+        for (name, steps, life, finished) in cases {
+            let mut rig = Rig::new();
+            steps(&mut rig);
+            assert_eq!((rig.conn.life(), rig.finished), (*life, *finished), "{name}");
         }
     }
 

@@ -67,6 +67,8 @@ pub(crate) enum Order {
     Connect(ConnId, Box<Dial>),
     /// Close that connection, in order.
     Close(ConnId),
+    /// Finish sending to it.
+    Finish(ConnId),
     /// Call its timer at that time.
     Timer(ConnId, Duration),
     /// End the server.

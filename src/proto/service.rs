@@ -79,6 +79,17 @@ pub trait Service {
         Ok(())
     }
 
+    /// The peer has finished sending, and all its messages have been served. By default
+    /// the connection closes when the replies have left; a service that has more to say
+    /// later calls [`Context::keep_open`] here.
+    ///
+    /// # Errors
+    ///
+    /// Closes the connection.
+    fn finished(&mut self, _cx: &mut Context<'_>, _session: &mut Self::Session) -> Served {
+        Ok(())
+    }
+
     /// The time set with [`Context::set_timer`] has come. Default: nothing.
     ///
     /// # Errors
@@ -121,6 +132,8 @@ pub struct Context<'a> {
     /// Bytes that waited for this connection before this call.
     pub(super) queued: usize,
     pub(super) verdict: Option<Verdict>,
+    /// The service has more to say though the peer has not.
+    pub(super) goes_on: bool,
     /// What is known of the message that is served.
     pub(super) exchange: Exchange,
     pub(super) guess: Option<Guess>,
@@ -248,6 +261,19 @@ impl Context<'_> {
         } else {
             self.post.order(Order::Close(id));
         }
+    }
+
+    /// Finishes sending to any connection, this one included: what is queued is sent, then
+    /// FIN. What the peer sends is still served, until it finishes, too; replies go nowhere.
+    pub fn finish(&mut self, id: ConnId) {
+        self.post.order(Order::Finish(id));
+    }
+
+    /// Keeps this connection though its peer has finished sending, until it is closed; only
+    /// while [`Service::finished`] is called. A peer that is gone is then found when
+    /// something is sent to it, or by TCP keepalive.
+    pub fn keep_open(&mut self) {
+        self.goes_on = true;
     }
 
     /// Has [`Service::timer`] called for this connection in `after`; exact to a

@@ -100,7 +100,7 @@ impl Script {
     /// Someone calls; the loop is told once, as epoll does.
     pub(crate) fn call(&self) -> usize {
         let mut world = self.world();
-        world.sockets.push(Socket { room: usize::MAX, ..Socket::default() });
+        world.sockets.push(Socket { room: usize::MAX, answer: Some(Ok(())), ..Socket::default() });
         let id = world.sockets.len() - 1;
         world.backlog.push_back(id);
         if let Some(token) = world.listener {

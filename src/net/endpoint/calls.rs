@@ -92,7 +92,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             return;
         }
         work.timers.cancel(id);
-        let queued = self.dialer.end(id).and_then(|attempt| attempt.queued);
+        let Some(attempt) = self.dialer.end(id) else { return };
         self.dialer.connected(id, key);
         let mut peer = Peer::new(stream, id.generation(), work.tick, Conn::new());
         peer.watches_room();
@@ -101,11 +101,15 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.visit(sys, work, key, |peer, sys, _, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
-            if let Some(queued) = queued {
+            if let Some(queued) = attempt.queued {
                 let waiting = shared.pool.get(queued).waiting().to_vec();
                 shared.pool.release(queued);
                 // What it has no room for any more ends it; that was counted as sent.
                 peer.push(sys, id, &waiting, &shared.info.output, shared.pool, shared.tick);
+            }
+            if attempt.finish {
+                peer.conn.finish(shared.pool);
+                peer.flush(sys, shared);
             }
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });

@@ -41,6 +41,8 @@
 //! holds the connections.
 
 mod client;
+#[cfg(feature = "load")]
+pub mod load;
 pub mod net;
 pub mod proto;
 mod retry;

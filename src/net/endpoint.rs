@@ -179,10 +179,12 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             tick: work.tick,
             http_courtesy: self.limits.http_courtesy,
             refused: None,
+            reset: false,
         };
         let posted = shared.post.size();
         let mut again = act(peer, sys, &mut work.read, &mut shared);
         let spoke = shared.post.size() > posted;
+        let reset = shared.reset;
         if work.stopping && !again && peer.conn.is_idle() {
             peer.conn.close(CloseReason::Shutdown, shared.pool);
             peer.flush(sys, &mut shared);
@@ -206,7 +208,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         if let Life::Closed(_) = peer.conn.life() {
             let peer = self.peers.remove(key);
             self.dialer.forget(peer.generation);
-            sys.close(peer.stream);
+            match reset {
+                true => sys.reset(peer.stream),
+                false => sys.close(peer.stream),
+            }
             work.freed = true;
         } else if spoke && work.congested && !peer.queued {
             peer.queued = true;

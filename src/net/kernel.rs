@@ -268,6 +268,12 @@ impl Sys for Mio {
         // crate never clones one.
         drop(stream);
     }
+
+    fn reset(&mut self, stream: TcpStream) {
+        // If it fails, the end is an orderly one.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        drop(stream);
+    }
 }
 
 /// What accepted sockets inherit, and our own are given.

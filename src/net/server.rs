@@ -32,7 +32,7 @@ use super::sys::{MAX_ENDPOINTS, Ready, Source, Sys, Token};
 use super::timers::Timers;
 use crate::proto::buffer::Pool;
 use crate::proto::dial::Dial;
-use crate::proto::framing::{ConfigError, Framing};
+use crate::proto::framing::{ConfigError, EncodeError, Framing};
 use crate::proto::post::{Address, Letter, Order, Post};
 use crate::proto::service::{ConnId, EndpointId, Service};
 use crate::proto::tick::Tick;
@@ -353,6 +353,23 @@ impl<Y: Sys> Server<Y> {
         let id = self.work.post.connect(endpoint, to.into());
         self.carry_out_orders();
         id
+    }
+
+    /// Sends `message` to a connection at the next turn, as [`Context::send`] does.
+    ///
+    /// # Errors
+    ///
+    /// Its framing cannot carry the message, or 16 MiB wait for that turn already.
+    ///
+    /// [`Context::send`]: crate::Context::send
+    pub fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
+        self.work.post.send(to, message)
+    }
+
+    /// Closes a connection in order, as [`Context::close`](crate::Context::close) does.
+    pub fn close(&mut self, id: ConnId) {
+        self.work.post.order(Order::Close(id));
+        self.carry_out_orders();
     }
 
     fn open(&mut self, endpoint: EndpointId, open: &mut Open<'_, Y>) -> io::Result<()> {

@@ -153,6 +153,12 @@ pub trait Sys {
 
     /// Closes the connection. With unread input the kernel answers RST.
     fn close(&mut self, stream: Self::Stream);
+
+    /// Closes the connection with RST; what is queued is lost. Default: as
+    /// [`close`](Self::close).
+    fn reset(&mut self, stream: Self::Stream) {
+        self.close(stream);
+    }
 }
 
 /// One report of [`Sys::wait`].

@@ -204,6 +204,8 @@ pub struct Shared<'a, F, S> {
     pub http_courtesy: bool,
     /// Set when the service handed an error on, for the log.
     pub refused: Option<EncodeError>,
+    /// Set when the connection is to end with RST.
+    pub reset: bool,
 }
 
 impl<T, C> Conn<T, C>
@@ -368,7 +370,7 @@ where
                 if let (Some(input), Some(buffer)) = (self.input, held) {
                     shared.pool.restore(input, buffer);
                 }
-                self.carry_out(verdict, shared.pool);
+                self.carry_out(verdict, shared);
             }
         }
         self.queue_replies(shared);
@@ -517,16 +519,20 @@ where
         let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
         self.paused |= full;
         if let Some(verdict) = verdict {
-            self.carry_out(verdict, shared.pool);
+            self.carry_out(verdict, shared);
         }
         self.queue_replies(shared);
         goes_on
     }
 
-    fn carry_out(&mut self, verdict: Verdict, pool: &mut Pool) {
+    fn carry_out<F, S>(&mut self, verdict: Verdict, shared: &mut Shared<'_, F, S>) {
         match verdict {
-            Verdict::Close(reason) => self.close(reason, pool),
-            Verdict::Abort(reason) => self.fail(reason, pool),
+            Verdict::Close(reason) => self.close(reason, shared.pool),
+            Verdict::Abort(reason) => self.fail(reason, shared.pool),
+            Verdict::Reset => {
+                shared.reset = true;
+                self.fail(CloseReason::AppClose, shared.pool);
+            }
         }
     }
 
@@ -890,6 +896,7 @@ mod tests {
                 tick: Tick::at(self.now),
                 http_courtesy: true,
                 refused: None,
+                reset: false,
             };
             f(&mut self.conn, &mut shared);
         }

@@ -163,6 +163,8 @@ pub(super) enum Verdict {
     Close(CloseReason),
     /// At once: what is queued is lost.
     Abort(CloseReason),
+    /// At once, and the peer is told by RST.
+    Reset,
 }
 
 impl Context<'_> {
@@ -250,6 +252,12 @@ impl Context<'_> {
     /// peer sends from now on is thrown away, then the connection closes.
     pub fn close_after_flush(&mut self) {
         self.verdict.get_or_insert(Verdict::Close(CloseReason::AppClose));
+    }
+
+    /// Ends this connection at once with RST: what is queued is lost, and neither end waits
+    /// for the other.
+    pub fn reset(&mut self) {
+        self.verdict.get_or_insert(Verdict::Reset);
     }
 
     /// Ends any connection, this one included. In order as

@@ -150,6 +150,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             tick: work.tick,
             http_courtesy: false,
             refused: None,
+            reset: false,
         });
     }
 }

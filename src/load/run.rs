@@ -180,12 +180,12 @@ impl<'a> Driver<'a> {
         }
         loop {
             let now = self.run.borrow().clock();
-            let over = self.is_over(now, stop);
-            if now >= interval.1 || over.is_some() {
+            if now >= interval.1 {
                 self.turn_over(interval.0, now, on);
                 interval = (now, self.interval_end(now));
             }
-            if let Some(reason) = over {
+            if let Some(reason) = self.is_over(interval.0, now, stop) {
+                self.turn_over(interval.0, now, on);
                 self.measured_until = now;
                 return Ok(reason);
             }
@@ -330,11 +330,12 @@ impl<'a> Driver<'a> {
         late.into_iter().for_each(|id| self.server.close(id));
     }
 
-    fn is_over(&self, now: Nanos, stop: &AtomicBool) -> Option<Reason> {
+    /// Whether it is over, in an interval that began at `from`.
+    fn is_over(&self, from: Nanos, now: Nanos, stop: &AtomicBool) -> Option<Reason> {
         let run = self.run.borrow();
         let until = self.plan.duration.map(|time| run.measured_from.saturating_add(nanos(time)));
         let received = run.total.received + run.now.received;
-        let enough = self.plan.requests.filter(|_| run.measured_from <= now);
+        let enough = self.plan.requests.filter(|_| run.measured_from <= from);
         if stop.load(Ordering::Relaxed) {
             Some(Reason::Signal)
         } else if until.is_some_and(|until| until <= now) {
@@ -365,8 +366,10 @@ impl<'a> Driver<'a> {
         interval.length_s = seconds(now - from);
         interval.warmup = warmup;
         interval.open = run.open;
-        on(&interval);
-        self.intervals.push(interval);
+        if from < now {
+            on(&interval);
+            self.intervals.push(interval);
+        }
     }
 }
 

@@ -458,7 +458,9 @@ fn limited(end: &End, closed_loop: bool) -> Option<String> {
         lag > LAG_US.max(tenth)
     });
     match (busy, lag) {
-        (_, Some(lag)) => Some(format!("one message in 100 was sent {lag} us late or later")),
+        (_, Some(lag)) => {
+            Some(format!("one message in 100 was sent {:.1} ms late or later", lag / 1e3))
+        }
         (Some(busy), _) => {
             Some(format!("it was on a processor for {:.0} % of the time", busy * 100.0))
         }

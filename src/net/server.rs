@@ -355,7 +355,8 @@ impl<Y: Sys> Server<Y> {
         id
     }
 
-    /// Sends `message` to a connection at the next turn, as [`Context::send`] does.
+    /// Sends `message` to a connection at the next [`flush`](Self::flush) or turn, as
+    /// [`Context::send`] does.
     ///
     /// # Errors
     ///
@@ -364,6 +365,12 @@ impl<Y: Sys> Server<Y> {
     /// [`Context::send`]: crate::Context::send
     pub fn send(&mut self, to: ConnId, message: &[u8]) -> Result<(), EncodeError> {
         self.work.post.send(to, message)
+    }
+
+    /// Sends now what was given to [`send`](Self::send), and not behind what a turn finds.
+    pub fn flush(&mut self) {
+        self.deliver();
+        self.carry_out_orders();
     }
 
     /// Closes a connection in order, as [`Context::close`](crate::Context::close) does.

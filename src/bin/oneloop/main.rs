@@ -4,6 +4,7 @@
 //! stderr, and the limit of descriptors is raised.
 
 mod address;
+mod bench;
 mod check;
 mod ending;
 mod explain;

@@ -71,6 +71,11 @@ impl Message {
         self.message.len()
     }
 
+    /// The bytes of one, with whatever stamp.
+    pub(super) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+
     /// The bytes to send, with that stamp if they have one.
     pub(super) fn next(&mut self, stamp: Stamp) -> &[u8] {
         if let Some(at) = self.stamp {

@@ -31,7 +31,8 @@ Examples:
   oneloop serve                                   echo lines on 127.0.0.1:7000
   oneloop serve -l 0.0.0.0:9000 -f u32be,max=64k  echo frames with a 4-byte length
   oneloop serve --preset header64                 be the server of a known tutorial
-  oneloop send 127.0.0.1:7000 hello               talk to the first one")]
+  oneloop send 127.0.0.1:7000 hello               talk to the first one
+  oneloop bench 127.0.0.1:7000 -c 1000            measure it")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,6 +47,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Send(send::Send),
+    Bench(Box<bench::Bench>),
     Check(check::CheckFlags),
     Explain(explain::Explain),
     Presets(presets::Presets),
@@ -57,6 +59,8 @@ enum Failure {
     Usage(String),
     /// It could be, but not here and now: 1.
     Runtime(String),
+    /// It could be measured, and is not good enough: 99.
+    Threshold(String),
     /// A second signal: 128 and its number.
     Signal(i32),
 }
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Send(send) => send.run(),
+        Command::Bench(bench) => bench.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Presets(presets) => presets.run(),
@@ -78,6 +83,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => fail(2, &text),
         Err(Failure::Runtime(text)) => fail(1, &text),
+        Err(Failure::Threshold(text)) => fail(99, &text),
         Err(Failure::Signal(number)) => ExitCode::from(u8::try_from(128 + number).unwrap_or(1)),
     }
 }

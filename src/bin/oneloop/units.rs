@@ -36,6 +36,22 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     count.ok_or("not a number, like 500 or 10k".into())
 }
 
+/// So many a second; k and m count by 1000, fractions are allowed.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = digits.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit);
+    match number {
+        Some(rate) if rate > 0.0 => Ok(rate),
+        Some(_) => Err("nothing happens at a rate of zero; say more, like 0.5 or 10k".into()),
+        None => Err("not a rate, like 500, 2.5k or 1m a second".into()),
+    }
+}
+
 /// A time span: us, ms, s, m, h, and s if there is no unit. Zero is refused: it
 /// would close everything, and who means "never" can say `off`.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
@@ -106,6 +122,10 @@ mod tests {
         assert_eq!(maybe_span("off"), Ok(MaybeSpan(None)));
         assert_eq!((count("10k"), count("2m"), count("7")), (Ok(10_000), Ok(2_000_000), Ok(7)));
         assert_eq!((mode("660"), mode("0700"), mode("0")), (Ok(0o660), Ok(0o700), Ok(0)));
+        assert_eq!((rate("2.5k"), rate("0.5"), rate("1m")), (Ok(2500.0), Ok(0.5), Ok(1e6)));
+        for text in ["", "k", "0", "0.0", "-1", "+1", "1e3", "inf", "NaN", "1.1.1", "1 k"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
         for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
             assert!(mode(text).is_err(), "{text}");
         }

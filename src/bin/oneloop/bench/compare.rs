@@ -1,7 +1,7 @@
 //! `--compare`: runs beside each other, each ratio with its noise.
 //!
 //! Each file is a side; files joined by commas are runs of one side, and how much they
-//! differ is its noise. A side of one run shows how much its seconds differ instead.
+//! differ is its noise. A side of one run shows how much its intervals differ instead.
 
 use std::fmt::Write as _;
 
@@ -49,7 +49,7 @@ impl Side {
     /// Where its noise comes from.
     pub(super) fn noise_of(&self) -> String {
         match self.runs.len() {
-            1 => "between the seconds of its one run".into(),
+            1 => "between the intervals of its one run".into(),
             runs => format!("between its {runs} runs"),
         }
     }
@@ -109,9 +109,10 @@ impl Figure {
     /// All that is compared.
     pub(super) fn all(sides: &[Side]) -> Vec<Self> {
         type Of = fn(&Part<'_>) -> Option<f64>;
-        let us = micros as fn(f64) -> String;
-        let number = (|number| count(number as u64)) as fn(f64) -> String;
-        let figures: [(&'static str, fn(f64) -> String, Of); 9] = [
+        type Show = fn(f64) -> String;
+        let us = micros as Show;
+        let number = (|number| count(number as u64)) as Show;
+        let figures: [(&'static str, Show, Of); 9] = [
             ("replies", per_second, |part| Some(part.rate())),
             ("p50", us, |part| Some(part.latency()?.p50)),
             ("p75", us, |part| Some(part.latency()?.p75)),
@@ -158,8 +159,8 @@ impl Ratio {
     pub(super) fn verdict(&self) -> &'static str {
         match self.differs() {
             None => "noise unknown",
-            Some(true) => "beyond the noise",
-            Some(false) => "within the noise",
+            Some(true) => "beyond noise",
+            Some(false) => "within noise",
         }
     }
 }
@@ -289,7 +290,7 @@ mod tests {
             println!("{text}");
         }
         assert!(text.contains("between its 2 runs"), "{text}");
-        assert!(text.contains("between the seconds of its one run"), "{text}");
+        assert!(text.contains("between the intervals of its one run"), "{text}");
         let row = text.lines().find(|line| line.starts_with("p50")).expect("a row");
         assert_eq!(row.matches('*').count(), 1, "{text}");
     }

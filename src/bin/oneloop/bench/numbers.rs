@@ -5,7 +5,7 @@ pub(super) fn count(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -25,6 +25,7 @@ pub(super) fn micros(us: f64) -> String {
 /// A time given in seconds, as it was asked for.
 pub(super) fn seconds(s: f64) -> String {
     match s {
+        0.0 => "0 s".into(),
         _ if s < 1.0 => micros(s * 1e6),
         _ if s < 100.0 => format!("{} s", (s * 100.0).round() / 100.0),
         _ => format!("{s:.0} s"),
@@ -85,6 +86,7 @@ mod tests {
             (micros(42_340.0), "42.3 ms"),
             (micros(999_600.0), "1.00 s"),
             (micros(123_456_000.0), "123 s"),
+            (seconds(0.0), "0 s"),
             (seconds(0.25), "250 ms"),
             (seconds(10.0), "10 s"),
             (seconds(2.5), "2.5 s"),

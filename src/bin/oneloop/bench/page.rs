@@ -25,6 +25,8 @@ const STYLE: &str = include_str!("page/style.css");
 /// Sizes of drawings, on wide and on narrow screens.
 const WHOLE: [(u32, u32); 2] = [(1060, 340), (340, 250)];
 const HALF: [(u32, u32); 2] = [(510, 270), (340, 230)];
+/// Beside a table.
+const TALL: [(u32, u32); 2] = [(510, 345), (340, 230)];
 
 /// A page with that title around `body`.
 fn document(title: &str, body: &str) -> String {

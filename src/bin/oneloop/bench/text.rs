@@ -25,7 +25,10 @@ pub(super) fn screen(end: &End, asked: &[f64]) -> String {
     line("");
     latencies(end, asked).iter().for_each(|row| line(row));
     line("");
-    line(&format!("{:<14}{}", "generator", generator(end)));
+    match end.generator_limited {
+        true => line(&generator(end)),
+        false => line(&format!("{:<14}{}", "generator", generator(end))),
+    }
     if end.start.model == Model::Closed {
         line("");
         line(
@@ -179,11 +182,11 @@ fn latencies(end: &End, asked: &[f64]) -> Vec<String> {
 
 /// Whether the tool was the limit, and how it knows.
 pub(super) fn generator(end: &End) -> String {
-    let mut text = match (end.generator_limited, &end.generator.why) {
-        (true, Some(why)) => format!("generator limited: {why}"),
-        (true, None) => "generator limited".into(),
-        (false, _) => "not the limit".into(),
-    };
+    if end.generator_limited {
+        let why = end.generator.why.as_deref().unwrap_or("it does not say why");
+        return format!("generator limited: {why}");
+    }
+    let mut text = String::from("not the limit");
     if end.generator.spins {
         text.push_str("; it does not sleep when a message is due soon, to send it on time");
     } else if let Some(busy) = end.generator.busy {

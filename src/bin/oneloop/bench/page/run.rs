@@ -6,7 +6,7 @@ use super::super::histogram::Times;
 use super::super::numbers::{bytes, count, many, micros, per_second};
 use super::super::text::{self, distributions, usual};
 use super::{
-    Axis, Curve, HALF, WHOLE, axis_micros, axis_rate, document, escaped, facts, machine, notes,
+    Axis, Curve, TALL, WHOLE, axis_micros, axis_rate, document, escaped, facts, machine, notes,
     over_time, percentile_figure, replies_per_s, table, time_figure,
 };
 
@@ -119,7 +119,7 @@ fn connecting(end: &End) -> String {
     let times = Times::of(end.histograms.connect.as_ref());
     percentile_figure(
         "Time to connect, by percentile",
-        HALF,
+        TALL,
         &[(2, "from calling to connected", times)],
     )
 }

@@ -22,7 +22,7 @@ pub(in super::super) fn page(sides: &[Side]) -> String {
         sides.iter().map(about).collect(),
         "<section class=\"fine\"><h2>How to read this</h2><p>Latencies are corrected: they count from \
          when a message was due. Noise of a side with several runs is half of the way from the least to \
-         the most of them; of a side with one run it is the standard deviation between its seconds, \
+         the most of them; of a side with one run it is the standard deviation between its intervals, \
          which says less: measure the same twice. A ratio is beyond the noise if it is further from 1 \
          than the noise of both sides together.</p></section>\n"
             .into(),
@@ -72,7 +72,7 @@ fn figures(sides: &[Side]) -> String {
         }
         rows.push(row);
     }
-    format!("<section>{}</section>\n", table(&rows))
+    format!("<section class=\"sides\">{}</section>\n", table(&rows))
 }
 
 fn small_noise(value: &str) -> String {
@@ -147,8 +147,7 @@ mod tests {
             std::fs::write(std::path::Path::new(&folder).join("sides.html"), &html)
                 .expect("written");
         }
-        for words in
-            ["B compared with A", "B / A", "beyond the noise", "between its 2 runs", "A.json"]
+        for words in ["B compared with A", "B / A", "beyond noise", "between its 2 runs", "A.json"]
         {
             assert!(html.contains(words), "no {words:?}");
         }

@@ -27,7 +27,7 @@ pub(crate) struct Dialer<R> {
     /// happens the same every time.
     attempts: BTreeMap<u32, Attempt<R>>,
     /// Where those are that were answered: their names do not tell.
-    keys: HashMap<u32, usize>,
+    keys: HashMap<u32, u32>,
 }
 
 /// A call that nobody has answered yet.
@@ -102,11 +102,12 @@ impl<R> Dialer<R> {
 
     /// From now on `id` is the connection at `key`.
     pub(crate) fn connected(&mut self, id: ConnId, key: usize) {
-        self.keys.insert(id.generation(), key);
+        // An index is below 2^24.
+        self.keys.insert(id.generation(), key as u32);
     }
 
     pub(crate) fn key_of(&self, id: ConnId) -> Option<usize> {
-        self.keys.get(&id.generation()).copied()
+        self.keys.get(&id.generation()).map(|&key| key as usize)
     }
 
     /// The connection of that generation is gone.

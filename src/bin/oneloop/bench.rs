@@ -260,10 +260,10 @@ fn look_at_the_machine(asked: &Asked, addr: &Address) {
     for check in preflight::check(&wanted) {
         // The server's business, or none of a Unix socket.
         let ours = match check.name {
-            "ports" | "port-reuse" => {
+            "ports" | "port_reuse" => {
                 matches!(addr, Address::Tcp(_)) && asked.plan.sources.is_empty()
             }
-            name => !matches!(name, "backlog" | "half-open"),
+            name => !matches!(name, "backlog" | "half_open" | "listen"),
         };
         let word = match check.status {
             Status::Ok => continue,

@@ -100,7 +100,7 @@ impl Axis {
             Self::Powers => {
                 let steps: &[f64] = match range.end - range.start {
                     wide if wide > 2.5 => &[1.0],
-                    wide if wide > 1.2 => &[1.0, 3.0],
+                    wide if wide > 1.2 => &[1.0, 2.0, 5.0],
                     _ => &[1.0, 1.5, 2.0, 3.0, 5.0, 7.0],
                 };
                 let powers = range.start.floor() as i32..=range.end.ceil() as i32;

@@ -148,7 +148,8 @@ impl Figure {
 
 impl Ratio {
     pub(super) fn shown(&self) -> String {
-        format!("{:.2}x{}", self.ratio, more_or_less(self.noise))
+        let digits = if self.ratio < 0.1 { 3 } else { 2 };
+        format!("{:.digits$}x{}", self.ratio, more_or_less(self.noise))
     }
 
     /// What it is worth, if that is known.
@@ -231,7 +232,7 @@ pub(super) fn doubts(sides: &[Side]) -> Vec<String> {
             let what: Vec<_> = differ.iter().filter(|(_, d)| *d).map(|(what, _)| *what).collect();
             if !what.is_empty() {
                 let (letter, other) = (side.letter, sides[0].letter);
-                doubts.push(format!("{letter} is not {other} in more: {}", what.join(", ")));
+                doubts.push(format!("{letter} differs from {other} in {}", what.join(", ")));
             }
             if run.generator_limited {
                 doubts

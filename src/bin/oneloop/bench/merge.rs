@@ -7,6 +7,7 @@ use oneloop::load::report::{End, Errors, Interval, Latency, Percentiles};
 use super::histogram::Times;
 use super::numbers::seconds;
 use super::request;
+use super::text::exact_elapsed_s;
 
 /// Runs that began further apart than this did not load the server together.
 const TOGETHER_S: u64 = 2;
@@ -36,8 +37,9 @@ pub(super) fn add(runs: &[(String, End)]) -> Result<End, String> {
     sum.oldest_unanswered_us =
         oldest.fold(None, |most, us| Some(most.map_or(us, |m: f64| m.max(us))));
     ends().for_each(|end| sum.errors = both(sum.errors, end.errors));
-    if sum.elapsed_s > 0.0 {
-        sum.received_per_s = (sum.received as f64 / sum.elapsed_s * 10.0).round() / 10.0;
+    let elapsed_s = ends().map(exact_elapsed_s).fold(0.0, f64::max);
+    if elapsed_s > 0.0 {
+        sum.received_per_s = (sum.received as f64 / elapsed_s * 10.0).round() / 10.0;
     }
     distributions(&mut sum, runs)?;
     generators(&mut sum, runs);

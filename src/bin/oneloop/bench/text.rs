@@ -90,12 +90,13 @@ pub(super) fn model(end: &End) -> String {
 }
 
 fn counts(end: &End) -> Vec<(&'static str, String)> {
-    let rate = |number: u64| match end.elapsed_s > 0.0 {
-        true => per_second(number as f64 / end.elapsed_s),
+    let elapsed_s = exact_elapsed_s(end);
+    let rate = |number: u64| match elapsed_s > 0.0 {
+        true => per_second(number as f64 / elapsed_s),
         false => "-".into(),
     };
-    let transfer = match end.elapsed_s > 0.0 {
-        true => format!("{}/s", bytes(end.received_bytes as f64 / end.elapsed_s)),
+    let transfer = match elapsed_s > 0.0 {
+        true => format!("{}/s", bytes(end.received_bytes as f64 / elapsed_s)),
         false => "-".into(),
     };
     let row = |number: u64, rate: String| format!("{:>14}{rate:>14}", count(number));
@@ -123,6 +124,15 @@ fn counts(end: &End) -> Vec<(&'static str, String)> {
     }
     rows.push(("errors", errors(end)));
     rows
+}
+
+/// The measured time, finer than the milliseconds that are told: short runs are long enough
+/// for two rates of the same to differ by that.
+pub(super) fn exact_elapsed_s(end: &End) -> f64 {
+    match end.received_per_s > 0.0 {
+        true => end.received as f64 / end.received_per_s,
+        false => end.elapsed_s,
+    }
 }
 
 /// By kind, if there are any.

@@ -132,7 +132,9 @@ impl Bench {
             warnings: vec![format!("it could not go on: {error}")],
             ..End::default()
         });
-        End { start: asked.start, ..end }
+        let mut end = End { start: asked.start, ..end };
+        end.warnings.extend(fell_behind(&end));
+        end
     }
 
     /// The exit code of a run that was shown.
@@ -275,6 +277,18 @@ fn look_at_the_machine(asked: &Asked, addr: &Address) {
             eprintln!("{word}  {}  {}; wanted: {}{fix}", check.name, check.found, check.wanted);
         }
     }
+}
+
+/// What was due at the end and could not be sent, if it is more than the last moment's.
+fn fell_behind(end: &End) -> Option<String> {
+    const TOLERATED: f64 = 0.01;
+    (end.unsent as f64 > TOLERATED * end.sent as f64).then(|| {
+        format!(
+            "the server did not keep up: {} messages were due and not sent by the end; they would \
+             have waited longest, and are in no percentile",
+            numbers::count(end.unsent)
+        )
+    })
 }
 
 /// Why a run says nothing of the server, if it does not.

@@ -110,6 +110,12 @@ fn difference(root: &Value, schema: &Value, value: &Value, at: &str) -> Option<S
     if let Some(found) = items.map(item).find_map(|difference| difference) {
         return Some(found);
     }
+    if let (Some(members), false) = (value.as_object(), schema["additionalProperties"].is_boolean())
+    {
+        let other = &schema["additionalProperties"];
+        let member = |(name, value)| difference(root, other, value, &format!("{at}/{name}"));
+        return members.iter().map(member).find_map(|difference| difference);
+    }
     let (Some(members), Some(known)) = (value.as_object(), schema["properties"].as_object()) else {
         return None;
     };
@@ -137,13 +143,17 @@ fn assert_described(value: &Value) {
 #[test]
 fn the_numbers_of_text_are_those_of_json_and_the_json_is_as_described() {
     let server = echo();
-    let args = ["-c", "4", "-n", "2000", "-P", "2", "-q"];
+    let args = ["-c", "4", "-n", "2000", "-P", "2", "-q", "--percentiles", "25,99.99"];
     let run = json(&bench(&server.addr, &[&args[..], &["--json"]].concat()));
     assert_described(&run);
     assert_eq!((run["event"].as_str(), run["reason"].as_str()), (Some("end"), Some("requests")));
     assert_eq!((number(&run, "/received"), number(&run, "/connected")), (2000.0, 4.0));
     assert_eq!(run["errors"]["reset"], 0);
     assert!(run["command"].to_string().contains("bench"), "{}", run["command"]);
+
+    let asked = &run["percentiles_us"]["corrected"];
+    assert!(number(asked, "/p25") <= number(asked, "/p99.99"), "{asked}");
+    assert_eq!(asked.as_object().map(|asked| asked.len()), Some(2), "{asked}");
 
     // Shown again by itself, a run is the same.
     let saved = file("numbers.json");

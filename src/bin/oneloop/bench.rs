@@ -32,7 +32,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Args;
-use oneloop::load::report::{End, Event, Interval, Reason};
+use oneloop::load::report::{self, End, Event, Interval, Reason};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -42,6 +42,7 @@ use crate::framing::FramingFlags;
 use crate::preflight::{self, Status, Wanted};
 use find_rate::Try;
 use flags::{ConnectionFlags, LoadFlags, MessageFlags, OutputFlags};
+use histogram::Times;
 use numbers::per_second;
 use progress::Progress;
 use request::Asked;
@@ -134,7 +135,22 @@ impl Bench {
         });
         let mut end = End { start: asked.start, ..end };
         end.warnings.extend(fell_behind(&end));
+        end.percentiles_us = self.asked_percentiles(&end);
         end
+    }
+
+    /// What `--percentiles` asked for.
+    fn asked_percentiles(&self, end: &End) -> Option<report::Asked> {
+        let asked = &self.output.percentiles;
+        let named = |histogram: &Option<String>| {
+            let times = Times::of(histogram.as_ref());
+            let at = |times: Times| asked.iter().map(move |p| (format!("p{p}"), times.at(*p)));
+            times.into_iter().flat_map(at).collect()
+        };
+        (!asked.is_empty()).then(|| report::Asked {
+            corrected: named(&end.histograms.corrected),
+            uncorrected: named(&end.histograms.uncorrected),
+        })
     }
 
     /// The exit code of a run that was shown.
@@ -216,7 +232,8 @@ impl Bench {
             |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let runs = self.output.merge.iter().map(|path| Ok((name(path), output::read(path)?)));
         let runs: Vec<_> = runs.collect::<Result<_, Failure>>()?;
-        let sum = merge::add(&runs).map_err(Failure::Usage)?;
+        let mut sum = merge::add(&runs).map_err(Failure::Usage)?;
+        sum.percentiles_us = self.asked_percentiles(&sum);
         output::finish(&self.output, &sum)?;
         self.verdict(&sum)
     }

@@ -83,6 +83,13 @@ fn figure(
             escaped(name)
         )
     });
+    if chart.curves.iter().all(|curve| curve.points.is_empty()) {
+        return format!(
+            "<section><div class=\"top\"><h2>{}</h2></div><p class=\"axis\">there are no such \
+             numbers</p></section>\n",
+            escaped(title)
+        );
+    }
     format!(
         "<section><div class=\"top\"><h2>{}</h2><div class=\"legend\">{}</div></div>{}\
          <p class=\"axis\">{}</p></section>\n",

@@ -38,7 +38,9 @@ impl Times {
 
     /// In microseconds; `percent` is 0 to 100.
     pub(super) fn at(&self, percent: f64) -> f64 {
-        micros(self.0.value_at_quantile(percent / 100.0))
+        // 99.9 / 100 is a little more than 0.999, which of 2000 times is the next.
+        let quantile = (percent * 1e7).round() / 1e9;
+        micros(self.0.value_at_quantile(quantile))
     }
 
     pub(super) fn max(&self) -> f64 {
@@ -138,6 +140,14 @@ mod tests {
         assert!((both.p50 - 500.0).abs() < 1.0 && (both.max - 1000.0).abs() < 1.0, "{both:?}");
         for wrong in ["", "AAAA", "no base64"] {
             assert!(Times::read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_percentile_is_the_time_that_so_many_in_a_hundred_took_at_most() {
+        let times = times((1..=2000).map(|n| n * 1000));
+        for (percent, us) in [(50.0, 1000.0), (99.0, 1980.0), (99.9, 1998.0), (100.0, 2000.0)] {
+            assert!((times.at(percent) - us).abs() < 1.0, "p{percent}: {}", times.at(percent));
         }
     }
 

@@ -8,9 +8,10 @@ use clap::Args;
 use oneloop::net::idle_bytes;
 use oneloop::proto::framing::check;
 use oneloop::services::Echo;
-use oneloop::{AnyFraming, Decoded, Encode, EncodeError, Framing, MAX_MESSAGE};
+use oneloop::{AnyFraming, Decoded, Encode, EncodeError, FrameError, Framing, MAX_MESSAGE};
 
 use crate::Failure;
+use crate::journal::Shown;
 use crate::units;
 
 /// Show what a framing looks like, its limits, and what it makes of captured bytes
@@ -344,7 +345,7 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
         match framing.decode(&mut state, rest, true) {
             Ok(Decoded::Message { message, consumed }) => {
                 messages += 1;
-                let shown = rest[message.clone()][..message.len().min(MAX_SHOWN)].escape_ascii();
+                let shown = Shown(&rest[message.clone()][..message.len().min(MAX_SHOWN)]);
                 let more = if message.len() > MAX_SHOWN { "..." } else { "" };
                 say(format!("{at:>8}  {:>8} bytes  {shown}{more}", message.len()));
                 at += consumed;
@@ -368,9 +369,13 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
                 break;
             }
             Err(error) => {
+                let place = match error {
+                    FrameError::BadByte { at: off, .. } => format!("; {} in the file", at + off),
+                    _ => String::new(),
+                };
                 let guess = framing.guess(rest).map(|guess| format!("; {guess}"));
                 say(format!(
-                    "{at:>8}  message {}: {error}{}",
+                    "{at:>8}  message {}: {error}{place}{}",
                     messages + 1,
                     guess.unwrap_or_default()
                 ));
@@ -379,7 +384,7 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
                     "{:>8}  it begins {}  {}",
                     "",
                     begins.join(" "),
-                    rest[..rest.len().min(16)].escape_ascii()
+                    Shown(&rest[..rest.len().min(16)])
                 ));
                 break;
             }
@@ -461,5 +466,11 @@ mod tests {
         assert!(lines[2].ends_with("this looks like HTTP"), "{text}");
         assert!(lines[3].starts_with("it begins 47 45 54 20"), "{text}");
         assert_eq!(lines[4], "the same however its first 22 bytes are cut");
+
+        let json: AnyFraming = "json".parse().expect("a SPEC");
+        let text = replay(&json, br#"{"a":1} {]"#);
+        assert!(text.contains(r#"  {"a":1}"#), "text as it is: {text}");
+        assert!(text.contains("byte 1 is 0x5d"), "{text}");
+        assert!(text.contains("; 9 in the file"), "{text}");
     }
 }

@@ -518,6 +518,7 @@ mod tests {
             ("chunks",              chunked("5\r\nhello\r\n3;x=\"y\"\r\nyou\r\n0\r\n\r\n") + GET, vec!["helloyou", ""], None),
             ("hexadecimal",         chunked(&format!("1A\r\n{}\r\n0a\r\n{}\r\n0\r\n\r\n", "x".repeat(26), "y".repeat(10))), vec!["xxxxxxxxxxxxxxxxxxxxxxxxxxyyyyyyyyyy"], None),
             ("a trailer",           chunked("0\r\nX: y\r\nZ:\r\n\r\n") + GET, vec!["", ""],  None),
+            ("no switch",           format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n{GET}"), vec!["", ""], None),
             ("no chunk",            chunked("0\r\n\r\n"),               vec![""],           None),
             ("empty lines before",  format!("\r\n\n{GET}\r\n"),         vec![""],           None),
             ("old, without host",   "GET / HTTP/1.0\r\n\r\n".into(),    vec![""],           None),

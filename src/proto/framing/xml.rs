@@ -22,8 +22,9 @@ use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, chec
 /// message, from its first `<` to the end of its root element; prolog and comments
 /// before the root belong to it.
 ///
-/// White space between documents is skipped, and a byte order mark of UTF-8. A message is written with LF behind it;
-/// whether it is XML is the service's business. SPEC word `xml`.
+/// White space between documents is skipped, and a byte order mark of UTF-8. UTF-16 and
+/// its like are refused, in their bytes or in the XML declaration. A message is written
+/// with LF behind it; whether it is XML is the service's business. SPEC word `xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xml {
     max: usize,
@@ -57,6 +58,8 @@ const DEFAULT_DEPTH: usize = 128;
 const MAX_DEPTH: usize = 1 << 16;
 /// What UTF-8 may begin with.
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// Behind the `<?` that a document begins with.
+const FIRST: usize = 2;
 /// Attributes of one element. More make common parsers slow.
 const MAX_ATTRIBUTES: usize = 256;
 
@@ -223,7 +226,12 @@ impl Walk {
                 }
                 _ => {
                     let mark = marks.far(b'>');
-                    if mark.is_some_and(|mark| self.ends(&value[..mark])) {
+                    if let Some(mark) = mark
+                        && self.ends(&value[..mark])
+                    {
+                        if self.place == Place::Instruction && self.since == FIRST {
+                            check_encoding(&value[FIRST..mark])?;
+                        }
                         self.place = Place::Text;
                     }
                     mark
@@ -395,6 +403,28 @@ impl Walk {
     }
 }
 
+/// Refuses an XML declaration that names an encoding in which `<` is not always the byte
+/// `<`: where its documents end cannot be said here. One that lies would be believed by
+/// whoever parses the message.
+fn check_encoding(declaration: &[u8]) -> Result<(), FrameError> {
+    const OTHERS: [&[u8]; 8] =
+        [b"utf-16", b"utf-32", b"utf-7", b"ucs-", b"iso-10646", b"iso-2022", b"hz", b"ebcdic"];
+    let Some([space, rest @ ..]) = declaration.strip_prefix(b"xml") else { return Ok(()) };
+    let word = b"encoding";
+    let found = rest.windows(word.len()).position(|bytes| bytes == word);
+    let Some(found) = found.filter(|_| is_space(*space)) else { return Ok(()) };
+    let mut name = &rest[found + word.len()..];
+    while let [b' ' | b'\t' | b'\r' | b'\n' | b'=' | b'"' | b'\'', behind @ ..] = name {
+        name = behind;
+    }
+    let named =
+        |other: &&[u8]| name.get(..other.len()).is_some_and(|n| n.eq_ignore_ascii_case(other));
+    match OTHERS.iter().any(named) {
+        true => Err(FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
+        false => Ok(()),
+    }
+}
+
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -495,6 +525,8 @@ mod tests {
             ("glued",               "<a><b/></a><c></c>",                       &["<a><b/></a>", "<c></c>"]),
             ("a byte order mark",   "\u{feff}<a/>\n\u{feff} <b/>",              &["<a/>", "<b/>"]),
             ("a prolog",            "<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>", &["<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>"]),
+            ("declared encodings",  "<?xml encoding='utf-8'?><a/><?xml encoding=\"ISO-8859-1\"?><b/>", &["<?xml encoding='utf-8'?><a/>", "<?xml encoding=\"ISO-8859-1\"?><b/>"]),
+            ("no declarations",     "<?xmlx encoding='utf-16'?><a/><b><?xml encoding='utf-16'?></b>", &["<?xmlx encoding='utf-16'?><a/>", "<b><?xml encoding='utf-16'?></b>"]),
             ("marks in quotes",     "<a b=\"/>'<\" c='>\"'>x</a>",              &["<a b=\"/>'<\" c='>\"'>x</a>"]),
             ("marks in comments",   "<a><!-- </a> <b> -- > ' --></a>",          &["<a><!-- </a> <b> -- > ' --></a>"]),
             ("the shortest comment", "<a><!----></a><b><!--->--></b>",          &["<a><!----></a>", "<b><!--->--></b>"]),
@@ -534,6 +566,8 @@ mod tests {
             ("UTF-16, marked",          b"\xff\xfe<\0".to_vec(),                0, bad(0, 0xff, "the < of an XML document")),
             ("UTF-16, the other order", b"\0<\0a".to_vec(),                     0, bad(0, 0, "the < of an XML document")),
             ("UTF-16, not marked",      b"<\0a\0>\0".to_vec(),                 0, bad(1, 0, "a name, /, ! or ? behind <")),
+            ("UTF-16, declared",        b"<?xml version='1.0' encoding = \"UTF-16\"?><a/>".to_vec(), 0, FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
+            ("another, declared",       b"<?xml version='1.0' encoding='iso-2022-jp'?><a/>".to_vec(), 0, FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
             ("a DOCTYPE",               b"<?xml?><!DOCTYPE lolz [<!ENTITY lol 'lol'>]><a/>".to_vec(), 0, bad(9, b'D', doctype)),
             ("a declaration inside",    b"<a><!ELEMENT a></a>".to_vec(),        0, bad(5, b'E', doctype)),
             ("half a comment",          b"<!-x".to_vec(),                       0, bad(3, b'x', rest)),

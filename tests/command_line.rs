@@ -92,6 +92,7 @@ fn help_fits_on_a_screen_and_goes_to_stdout() {
         &["presets", "-h"],
         &["send", "-h"],
         &["explain", "-h"],
+        &["check", "-h"],
     ] {
         let output = oneloop(args).output().expect("the binary was built");
         let text = String::from_utf8(output.stdout).expect("text");

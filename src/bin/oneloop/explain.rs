@@ -109,10 +109,16 @@ impl Explain {
         line("on the wire", &format!("up to {} bytes with its frame", framing.max_frame()));
         line("cut off", "when the stream ends inside of it: `truncated`, nothing of it delivered");
         line("time", "30 s to arrive, and 1 s more for each 4 KiB that it announces");
-        line("memory", &format!("{} for {} idle connections;", bytes(idle), self.connections));
+        line(
+            "memory",
+            &format!("{} for {} idle connections;", units::bytes(idle as u64), self.connections),
+        );
         line(
             "",
-            &format!("{} more if each has sent all but the end of the largest", bytes(waiting)),
+            &format!(
+                "{} more if each has sent all but the end of the largest",
+                units::bytes(waiting as u64)
+            ),
         );
         for remark in remarks(framing, &self.spec, max) {
             line("doubtful", remark);
@@ -311,16 +317,6 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
         Err(difference) => say(format!("not the same however it is cut: {difference}")),
     }
     text
-}
-
-/// With a unit that makes it short.
-fn bytes(count: usize) -> String {
-    match count {
-        0..10_000 => format!("{count} bytes"),
-        10_000..10_000_000 => format!("{} KiB", count >> 10),
-        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
-        _ => format!("{} GiB", count >> 30),
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 //! stderr, and the limit of descriptors is raised.
 
 mod address;
+mod check;
 mod ending;
 mod explain;
 mod framing;
 mod journal;
+mod json;
+mod preflight;
 mod presets;
 mod send;
 mod serve;
@@ -42,6 +45,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Send(send::Send),
+    Check(check::CheckFlags),
     Explain(explain::Explain),
     Presets(presets::Presets),
 }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Send(send) => send.run(),
+        Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Presets(presets) => presets.run(),
     };

@@ -1,6 +1,13 @@
 //! When to call a server again: how often, and how long apart.
+//!
+//! ```text
+//!  call ✗ ── pause ──▶ call ✗ ──── pause ────▶ call ✓ ··· message: from the beginning
+//! ```
+//!
+//! Times are arguments; nothing here sleeps.
 
-use std::time::Duration;
+use std::hash::{BuildHasher, RandomState};
+use std::time::{Duration, Instant};
 
 /// When to call a server again that did not answer, or that hung up before it said
 /// anything.
@@ -43,6 +50,51 @@ impl Retry {
     }
 }
 
+/// How it went lately, and so when the next call is due.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Backoff {
+    /// Calls in a row of which nothing came.
+    failures: u32,
+    /// Not before this.
+    due: Option<Instant>,
+    connected: Option<Instant>,
+}
+
+impl Backoff {
+    /// How long to wait before the next call.
+    pub(crate) fn pause(&self, now: Instant) -> Duration {
+        self.due.map_or(Duration::ZERO, |due| due.saturating_duration_since(now))
+    }
+
+    /// A call, begun at `begin`, was not taken.
+    pub(crate) fn failed(&mut self, retry: Retry, begin: Instant) {
+        self.failures = self.failures.saturating_add(1);
+        // It differs from client to client; nothing secret hangs on it.
+        let random = RandomState::new().hash_one(self.failures);
+        // Later than any clock can say is never.
+        self.due = begin.checked_add(retry.pause(self.failures, random)).or(self.due);
+    }
+
+    /// A call was taken.
+    pub(crate) fn connected(&mut self, now: Instant) {
+        self.connected = Some(now);
+    }
+
+    /// A connection has ended that brought no message. One that lasted is no failure.
+    pub(crate) fn ended_mute(&mut self, retry: Retry, now: Instant) {
+        let begin = self.connected.unwrap_or(now);
+        match now.saturating_duration_since(begin) > retry.most {
+            true => self.reset(),
+            false => self.failed(retry, begin),
+        }
+    }
+
+    /// All is well.
+    pub(crate) fn reset(&mut self) {
+        (self.failures, self.due) = (0, None);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -58,5 +110,32 @@ mod tests {
         assert_eq!(retry.pause(u32::MAX, 0).as_millis(), 500);
         let steady = Retry::every(10, Duration::from_secs(1));
         assert_eq!((1..11).map(|n| steady.pause(n, 0).as_secs()).sum::<u64>(), 10);
+    }
+
+    #[test]
+    fn calls_are_a_growing_pause_apart_until_a_message_comes_or_a_connection_lasts() {
+        let ms = Duration::from_millis;
+        let retry = Retry::growing(1, ms(100), ms(400));
+        let start = Instant::now();
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.pause(start), ms(0), "the first call is not held up");
+        for (number, most) in [100, 200, 400, 400].into_iter().enumerate() {
+            if number % 2 == 0 {
+                backoff.failed(retry, start);
+            } else {
+                backoff.connected(start);
+                backoff.ended_mute(retry, start + ms(10));
+            }
+            let pause = backoff.pause(start);
+            assert!((ms(most / 2)..=ms(most)).contains(&pause), "failure {number}: {pause:?}");
+            assert_eq!(backoff.pause(start + pause), ms(0), "failure {number}");
+        }
+        backoff.connected(start);
+        backoff.ended_mute(retry, start + ms(401));
+        assert_eq!(backoff.pause(start), ms(0), "it lasted");
+        backoff.failed(retry, start);
+        backoff.reset();
+        assert_eq!(backoff.pause(start), ms(0), "a message came");
+        backoff.failed(Retry::every(1, Duration::MAX), start);
     }
 }

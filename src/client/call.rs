@@ -33,7 +33,11 @@ fn call_tcp(addr: &str, timeout: Duration) -> io::Result<TcpStream> {
         match TcpStream::connect_timeout(addr, share) {
             // The port that the kernel gave us may be the one that nobody listens on, and
             // TCP connects the two ends of one socket. Each message would be its own reply.
-            Ok(stream) if is_itself(&stream) => last = ErrorKind::ConnectionRefused.into(),
+            Ok(stream) if is_itself(&stream) => {
+                // The server could not have its port for the minute of TIME_WAIT.
+                SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                last = ErrorKind::ConnectionRefused.into();
+            }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 // As the server does: who waits for ever still learns that nobody is there.

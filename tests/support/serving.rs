@@ -18,7 +18,7 @@ pub(crate) fn oneloop(args: &[&str]) -> Command {
 /// A server that runs until it is dropped, and what it said so far.
 pub(crate) struct Serving {
     child: Child,
-    log: Receiver<String>,
+    pub(crate) log: Receiver<String>,
     pub(crate) said: Vec<String>,
     pub(crate) addr: String,
 }

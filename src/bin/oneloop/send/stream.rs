@@ -35,7 +35,7 @@ pub(super) fn converse(
     let talk = Arc::new(talk);
     let ledger = Arc::new(Ledger::default());
     let told = ledger.clone();
-    let client = client.on_state(move |state| told.connected(state));
+    let client = client.on_state(move |state| told.told(state));
     let left = source.rest();
     let (sender, receiver) = client.split();
     let (verdict, verdicts) = mpsc::channel();
@@ -54,6 +54,9 @@ pub(super) fn converse(
     verdicts.recv().unwrap_or(Ok(()))
 }
 
+/// How long the sending thread may take to notice the end of the input.
+const NOTICE: Duration = Duration::from_millis(500);
+
 /// What both threads know.
 #[derive(Default)]
 struct Ledger {
@@ -70,7 +73,12 @@ struct Pages {
     texts: VecDeque<Vec<u8>>,
     /// Since when the oldest of them waits for its reply.
     since: Option<Instant>,
-    connected: bool,
+    /// Connections that were made, and those whose end was received. One that is lost at
+    /// once has to be received from all the same: the client makes no other before.
+    made: u64,
+    received: u64,
+    /// The server has closed, and there will be no other connection.
+    refused: bool,
     end: End,
 }
 
@@ -93,8 +101,10 @@ impl Default for Pages {
             settled: 0,
             texts: VecDeque::new(),
             since: None,
-            // It was made before.
-            connected: true,
+            // One was, before anything was told.
+            made: 1,
+            received: 0,
+            refused: false,
             end: End::Open,
         }
     }
@@ -105,15 +115,17 @@ impl Ledger {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn connected(&self, state: State) {
-        self.pages().connected = state == State::Connected;
-        self.changed.notify_all();
+    fn told(&self, state: State) {
+        if state == State::Connected {
+            self.pages().made += 1;
+            self.changed.notify_all();
+        }
     }
 
     /// Notes a message that is about to be sent; false if it is too late for that.
     fn take(&self, message: &[u8]) -> bool {
         let mut pages = self.pages();
-        if !matches!(pages.end, End::Open) {
+        if pages.refused || !matches!(pages.end, End::Open) {
             return false;
         }
         let open = pages.taken.saturating_sub(pages.settled);
@@ -142,6 +154,15 @@ impl Ledger {
     fn ended(&self, end: End) {
         self.pages().end = end;
         self.changed.notify_all();
+    }
+
+    /// Takes no more messages. If all was sent, that may be noticed only now: a server
+    /// can close at the last of them before we have seen that it was the last.
+    fn refuse(&self) {
+        let mut pages = self.pages();
+        pages.refused = true;
+        let open = |pages: &mut Pages| matches!(pages.end, End::Open);
+        drop(self.changed.wait_timeout_while(pages, NOTICE, open));
     }
 
     fn answered(&self) {
@@ -193,7 +214,7 @@ impl Feeding {
                 Err(interrupted) => return Some(interrupted),
             };
             if !self.ledger.take(&message) {
-                return None;
+                break End::Over;
             }
             match self.sender.send(&message) {
                 Ok(()) => self.ledger.written(),
@@ -214,10 +235,11 @@ impl Feeding {
                 }
             }
         };
+        // First: the server may close as soon as it has heard.
+        self.ledger.ended(end);
         if !self.talk.flags.no_close {
             self.sender.finish();
         }
-        self.ledger.ended(end);
         None
     }
 }
@@ -268,6 +290,10 @@ impl Printing {
     /// A connection has ended. What comes of it all, or `None` if it goes on.
     fn lost(&mut self, why: Option<&LostBy>, texts: Vec<Vec<u8>>) -> Option<Result<(), Failure>> {
         let in_order = matches!(why, None | Some(LostBy::Server));
+        self.ledger.pages().received += 1;
+        if self.talk.flags.retry == 0 {
+            self.ledger.refuse();
+        }
         let (finished, failed) = match &self.ledger.pages().end {
             End::Sent => (true, None),
             End::Failed(text) => (true, Some(text.clone())),
@@ -298,7 +324,7 @@ impl Printing {
     fn wait_for_another(&mut self) -> Option<Result<(), Failure>> {
         let mut pages = self.ledger.pages();
         loop {
-            if pages.connected {
+            if pages.made > pages.received {
                 return None;
             }
             match &pages.end {

@@ -80,9 +80,12 @@ impl Saved {
     }
 
     pub(super) fn restore(&self) {
-        if let Some(termios) = &self.0 {
-            // It was a terminal before. If it is gone now, there is nothing to restore.
-            let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, termios);
+        let (Some(before), Ok(now)) = (&self.0, tcgetattr(stdin())) else { return };
+        if *before != now {
+            // Out of the line that is being typed.
+            eprintln!();
+            // It was a terminal a moment ago. If it is gone, there is nothing to restore.
+            let _ = tcsetattr(stdin(), SetArg::TCSADRAIN, before);
         }
     }
 }

@@ -9,7 +9,7 @@
 //! read first.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
@@ -38,12 +38,26 @@ impl Example {
         Self::spawn(shell)
     }
 
-    fn spawn(mut command: Command) -> Self {
-        command.arg("127.0.0.1:0").stdin(Stdio::piped()).stdout(Stdio::piped());
+    /// One that calls us.
+    fn calling(name: &str, args: &[&str]) -> (Self, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let addr = listener.local_addr().expect("it is bound");
+        let mut command = Command::new(path_of(name));
+        command.arg(addr.to_string()).args(args);
+        (Self::run(command, addr), listener)
+    }
+
+    fn run(mut command: Command, addr: SocketAddr) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the example can be started");
         let stdout = BufReader::new(child.stdout.take().expect("it was asked for"));
+        Self { child, stdout, addr }
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        command.arg("127.0.0.1:0");
         // Made before anything can fail, so that the process never outlives the test.
-        let mut example = Self { child, stdout, addr: ([0; 4], 0).into() };
+        let mut example = Self::run(command, ([0; 4], 0).into());
         let line = example.line();
         let addr = line.strip_prefix("listening on ").and_then(|addr| addr.parse().ok());
         example.addr = addr.unwrap_or_else(|| panic!("the first line was {line:?}"));
@@ -437,4 +451,75 @@ fn slow_reader_is_closed_after_a_while_and_the_others_never_wait_for_it() {
     assert!(closed.starts_with(&format!("{name} closed: write_stall")), "{closed}");
     say(&mut other, b"1\n");
     hear(&mut other, &b".".repeat(1024));
+}
+
+/// The next caller, as patient as we are.
+fn accept(listener: &TcpListener) -> TcpStream {
+    let (stream, _) = listener.accept().expect("the example calls");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout that is not zero");
+    stream
+}
+
+#[test]
+fn receipts_are_printed_while_sending_goes_on_and_what_has_none_is_named() {
+    for answers_all in [true, false] {
+        let (mut example, listener) = Example::calling("receipts", &[]);
+        let mut server = accept(&listener);
+        let mut console = example.child.stdin.take().unwrap();
+        console.write_all(b"one\n").unwrap();
+        hear(&mut server, b"\0\0\0\x03one");
+        say(&mut server, b"\0\0\0\x02ok");
+        // It comes before the input has ended.
+        assert_eq!(example.line(), "receipt 1: ok");
+        console.write_all(b"two\nthree\n").unwrap();
+        hear(&mut server, b"\0\0\0\x03two\0\0\0\x05three");
+        if answers_all {
+            drop(console);
+            assert_eq!(hear_all(&mut server), b"");
+            say(&mut server, b"\0\0\0\x02ok\0\0\0\x02ok");
+            drop(server);
+            assert_eq!([example.line(), example.line()], ["receipt 2: ok", "receipt 3: ok"]);
+        } else {
+            drop(server);
+            let lost = format!(
+                "{}: connection lost: the server closed it; 2 messages were not answered",
+                example.addr
+            );
+            assert_eq!(example.line(), lost);
+            let named = [example.line(), example.line()];
+            assert_eq!(named, ["no receipt for: two", "no receipt for: three"]);
+            drop(console);
+        }
+        assert!(example.child.wait().unwrap().success(), "answers all: {answers_all}");
+    }
+}
+
+#[test]
+fn restart_asks_again_what_was_lost_and_loses_nothing_between_two_questions() {
+    let (mut example, listener) = Example::calling("restart", &["50"]);
+    let mut server = accept(&listener);
+    assert_eq!(example.line(), "Connected");
+    hear(&mut server, b"question 1\n");
+    say(&mut server, b"one\n");
+    assert_eq!(example.line(), "answer: one");
+    hear(&mut server, b"question 2\n");
+    drop(server);
+    assert_eq!(example.line(), "Disconnected");
+    let lost = format!(
+        "{}: connection lost: the server closed it; 1 message was not answered",
+        example.addr
+    );
+    assert_eq!(example.line(), lost);
+    let mut server = accept(&listener);
+    assert_eq!(example.line(), "Connected");
+    hear(&mut server, b"question 2\n");
+    // The end comes with the answer, and so between two questions.
+    say(&mut server, b"two\n");
+    drop(server);
+    assert_eq!(example.line(), "answer: two");
+    let mut server = accept(&listener);
+    assert_eq!([example.line(), example.line()], ["Disconnected", "Connected"]);
+    hear(&mut server, b"question 3\n");
+    say(&mut server, b"three\n");
+    assert_eq!(example.line(), "answer: three");
 }

@@ -74,6 +74,12 @@ impl Person {
         }
     }
 
+    /// Between two lines the terminal has its own meaning for keys like Ctrl-D.
+    fn next_prompt(&mut self) {
+        self.sees("\r\n");
+        self.sees("> ");
+    }
+
     fn echoes(&self) -> bool {
         let termios = tcgetattr(&self.terminal).expect("a terminal");
         termios.local_flags.contains(LocalFlags::ECHO)
@@ -98,11 +104,11 @@ fn lines_that_are_typed_are_messages_and_replies_come_above_the_next() {
     person.sees("from elsewhere\\u{1b}[31m");
     person.sees("half a ");
     person.types("line\r");
-    person.sees("line");
+    person.next_prompt();
     person.types(UP);
     person.sees("half a line");
-    person.types(CTRL_U);
-    person.types(CTRL_D);
+    // In one: nothing that is typed ahead is lost.
+    person.types(&format!("{CTRL_U}{CTRL_D}"));
     assert_eq!(person.leaves(), Some(0));
 }
 
@@ -113,11 +119,13 @@ fn what_cannot_be_sent_is_said_and_the_next_line_is_asked_for() {
         let mut person = Person::sits_down(&[how, &[&server.addr, "-f", "u8", "-x"]].concat());
         person.types("6x\r");
         person.sees("not sent: 'x' is no hex digit");
-        person.sees("> ");
+        person.next_prompt();
         person.types(&format!("{}\r", "00".repeat(256)));
         person.sees("not sent: ");
+        person.next_prompt();
         person.types("68\r");
         person.sees("Msg received");
+        person.sees("> ");
         person.types(CTRL_D);
         assert_eq!(person.leaves(), Some(0), "{how:?}");
     }
@@ -141,20 +149,36 @@ fn a_server_that_goes_away_ends_it_in_the_middle_of_a_line_and_with_retry_does_n
     let mut person = Person::sits_down(&[&server.addr]);
     person.types("half a line");
     person.sees("half a line");
+    // Killed, perhaps before it has accepted.
+    let addr = server.addr.clone();
     drop(server);
-    person.sees("error: ");
-    person.sees("closed before the end of the input");
+    person.sees(&format!("error: {addr}: "));
     assert_eq!(person.leaves(), Some(1));
 
     let server = Serving::start(&["-l", "127.77.0.2:0", "--service=receipt"]);
     let addr = server.addr.clone();
     let mut person = Person::sits_down(&[&addr, "--retry=100", "--retry-delay=50ms"]);
     drop(server);
-    person.sees("warning: ");
-    person.sees("closed before the end of the input");
+    person.sees(&format!("warning: {addr}: "));
     let _server = Serving::start(&["-l", &addr, "--service=receipt"]);
     person.types("hello\r");
     person.sees("Msg received");
+    person.sees("> ");
     person.types(CTRL_D);
     assert_eq!(person.leaves(), Some(0));
+}
+
+#[test]
+fn lines_that_are_pasted_are_messages_each() {
+    let server = Serving::start(&[ANY]);
+    for how in [&[][..], &["--wait"]] {
+        let mut person = Person::sits_down(&[how, &[&server.addr, "-o", "json"]].concat());
+        person.types("one\rtwo\rthree\r");
+        for n in 1..=3 {
+            person.sees(&format!("{{\"n\":{n},"));
+        }
+        person.sees("> ");
+        person.types(CTRL_D);
+        assert_eq!(person.leaves(), Some(0), "{how:?}");
+    }
 }

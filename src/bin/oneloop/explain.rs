@@ -112,10 +112,14 @@ impl Explain {
         line("on the wire", &wire);
         line("cut off", cut_off);
         line("time", time);
-        line("memory", &format!("{} for {} idle connections;", bytes(idle), self.connections));
+        let held = units::bytes(idle as u64);
+        line("memory", &format!("{held} for {} idle connections;", self.connections));
         line(
             "",
-            &format!("{} more if each has sent all but the end of the largest", bytes(waiting)),
+            &format!(
+                "{} more if each has sent all but the end of the largest",
+                units::bytes(waiting as u64)
+            ),
         );
         for remark in remarks(framing, &self.spec, max) {
             line("doubtful", remark);
@@ -402,16 +406,6 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
         Err(difference) => say(format!("not the same however it is cut: {difference}")),
     }
     text
-}
-
-/// With a unit that makes it short.
-fn bytes(count: usize) -> String {
-    match count {
-        0..10_000 => format!("{count} bytes"),
-        10_000..10_000_000 => format!("{} KiB", count >> 10),
-        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
-        _ => format!("{} GiB", count >> 30),
-    }
 }
 
 #[cfg(test)]

@@ -4,10 +4,13 @@
 //! stderr, and the limit of descriptors is raised.
 
 mod address;
+mod check;
 mod ending;
 mod explain;
 mod framing;
 mod journal;
+mod json;
+mod preflight;
 mod presets;
 mod send;
 mod serve;
@@ -42,6 +45,7 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Send(send::Send),
+    Check(check::CheckFlags),
     Explain(explain::Explain),
     Presets(presets::Presets),
 }
@@ -65,6 +69,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Send(send) => send.run(),
+        Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Presets(presets) => presets.run(),
     };
@@ -108,6 +113,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    eprintln!("{line}");
+    eprintln!("{}", line.replace(":; ", ": "));
     ExitCode::from(2)
 }

@@ -14,6 +14,16 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
 }
 
+/// Bytes, as people read them.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} bytes"),
+        10_000..10_000_000 => format!("{} KiB", count >> 10),
+        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
+        _ => format!("{} GiB", count >> 30),
+    }
+}
+
 /// A number of things; k and m count by 1000.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.as_bytes().last() {

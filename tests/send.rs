@@ -208,8 +208,7 @@ fn it_stands_in_for_the_clients_of_document_000() {
     let mut next = || hears.next().expect("it goes on").expect("text");
     writeln!(says, "bc 07 00 44").expect("it reads");
     assert_eq!(next(), "b43c3047", "turnout 7 was never set");
-    // A throttle stays: who has finished is not told what everyone is.
-    let ask = |message| send(&[&args[..], &["-n1", message]].concat(), b"").0;
+    let ask = |message| send(&[&args[..], &[message]].concat(), b"").0;
     assert_eq!(ask("bf 09 52 1b"), "e70e01305200000000090000007c\n", "a slot for engine 1234");
     assert_eq!(send(&[&args[..], &["a0 01 40 1e"]].concat(), b""), done(""));
     assert_eq!(next(), "a001401e", "its speed");

@@ -14,8 +14,8 @@ use clap::Args;
 #[derive(Args)]
 #[command(after_help = "\
 OK: as it should be. WARN: it works, but slower or less than wanted; or it could not be read.
-FAIL: it will not work. A line `fix:` has the command; what sysctl sets lasts until the next
-boot. Nothing is changed by looking.
+FAIL: it will not work. A line `fix:` has the command, for root; what sysctl sets lasts until
+the next boot. Nothing is changed by looking.
 
   oneloop check -c 50k -l 0.0.0.0:7000     for so many connections to that address
   oneloop check --json | jq '.checks[] | select(.status != \"ok\")'

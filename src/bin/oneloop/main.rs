@@ -120,6 +120,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    eprintln!("{line}");
+    eprintln!("{}", line.replace(":; ", ": "));
     ExitCode::from(2)
 }

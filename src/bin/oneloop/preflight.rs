@@ -65,7 +65,7 @@ pub(crate) fn check(wanted: &Wanted<'_>) -> Vec<Check> {
     let (soft, hard) = rlimit::getrlimit(rlimit::Resource::NOFILE).unwrap_or((0, 0));
     let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get() as u64);
     let mut checks = vec![
-        kernel::descriptors(soft, hard, connections),
+        kernel::descriptors(&machine, soft, hard, connections),
         kernel::open_files(&machine, connections),
         kernel::ports(&machine, connections),
         kernel::port_reuse(&machine),
@@ -215,11 +215,22 @@ mod tests {
 
     #[test]
     fn a_hard_limit_that_is_too_low_fails_and_a_soft_one_is_raised() {
-        assert_eq!(kernel::descriptors(1024, 10_024, 10_000).status, Status::Ok);
-        let low = kernel::descriptors(1024, 10_023, 10_000);
-        assert_eq!(low.status, Status::Fail);
-        let fix = low.fix.expect("a command");
-        assert!(fix.contains("10024"), "{fix}");
+        let root = std::env::temp_dir().join(format!("oneloop-nofile-{}", std::process::id()));
+        std::fs::create_dir_all(root.join("proc/sys/fs")).expect("a folder");
+        std::fs::write(root.join("proc/sys/fs/nr_open"), "20000\n").expect("written");
+        let machine = Machine::at(root.clone());
+        let check = |hard, connections| kernel::descriptors(&machine, 1024, hard, connections);
+        assert_eq!(check(10_024, 10_000).status, Status::Ok);
+        for (connections, fix) in [
+            (10_000, "prlimit --pid $$ --nofile=10024:10024"),
+            (20_000, "sysctl -w fs.nr_open=20024 && prlimit"),
+        ] {
+            let low = check(10_023, connections);
+            assert_eq!(low.status, Status::Fail);
+            let said = low.fix.expect("a command");
+            assert!(said.starts_with(fix), "{said}");
+        }
+        std::fs::remove_dir_all(root).expect("our own folder");
     }
 
     #[test]

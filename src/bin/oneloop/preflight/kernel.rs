@@ -46,15 +46,21 @@ fn needed(connections: u64) -> u64 {
 }
 
 /// The soft limit does not matter: it is raised to the hard one.
-pub(super) fn descriptors(soft: u64, hard: u64, connections: u64) -> Check {
+pub(super) fn descriptors(machine: &Machine, soft: u64, hard: u64, connections: u64) -> Check {
     let need = needed(connections);
     known("descriptors", format!("a hard limit of {need} or more"), |check| {
         check.found(
             format!("soft {soft}, hard {hard}; serve raises soft to hard"),
             &[("soft_descriptors", soft), ("hard_descriptors", hard), ("wanted_descriptors", need)],
         );
+        // No process can have more than this, and raising it comes first.
+        let most = machine.numbers::<1>("proc/sys/fs/nr_open").unwrap_or([u64::MAX]);
         check.expect(hard >= need, Status::Fail, || {
-            format!("prlimit --pid $$ --nofile={need}:{need}   # as root; or LimitNOFILE={need}")
+            let first = match most {
+                [most] if most < need => format!("sysctl -w fs.nr_open={need} && "),
+                _ => String::new(),
+            };
+            format!("{first}prlimit --pid $$ --nofile={need}:{need}   # or LimitNOFILE={need}")
         });
         Ok(())
     })

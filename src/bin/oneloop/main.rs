@@ -11,6 +11,7 @@ mod explain;
 mod framing;
 mod journal;
 mod json;
+mod notation;
 mod preflight;
 mod presets;
 mod send;

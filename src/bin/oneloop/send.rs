@@ -22,10 +22,11 @@ use oneloop::{AnyFraming, Client, ClientError, ClientOptions, Encode, Pair, Retr
 use crate::Failure;
 use crate::address::{self, Address};
 use crate::framing::FramingFlags;
+use crate::notation::{self, Notation};
 use crate::units::{self, MaybeSpan};
 use output::{Form, Output};
 use report::Report;
-use source::{Notation, Source};
+use source::Source;
 
 mod output;
 mod report;
@@ -224,7 +225,7 @@ fn file_source(framing: &AnyFraming, file: &str) -> Result<Source, Failure> {
         "-" => "stdin",
         file => file,
     };
-    let message = source::read_file(framing, file)
+    let message = notation::read_file(framing, file)
         .map_err(|error| Failure::Usage(format!("--file {named}: {error}")))?;
     sendable(framing, &message).map_err(|error| Failure::Usage(format!("{named}: {error}")))?;
     Ok(Source::arguments(vec![message].into()))

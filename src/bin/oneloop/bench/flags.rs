@@ -58,9 +58,9 @@ pub(super) struct MessageFlags {
     #[arg(long, requires = "message")]
     pub(super) raw: bool,
 
-    /// The message is what is in this file
+    /// The message is what is in this file; - is stdin
     #[arg(long, value_name = "FILE", conflicts_with = "get")]
-    pub(super) file: Option<PathBuf>,
+    pub(super) file: Option<String>,
 
     /// GET this path instead of posting, with -f http
     #[arg(long, value_name = "PATH")]

@@ -1,21 +1,19 @@
 //! What is sent: as it was asked for, or something that the framing can carry.
 
-use std::fs;
-use std::path::Path;
-
 use oneloop::load::Message;
 use oneloop::{AnyFraming, EncodeError, Request};
 
+use crate::notation::{Notation, read_file};
+
 /// Bytes of a message if nothing was said.
 const SIZE: usize = 64;
-/// More than this in a file is no message.
-const LARGEST_FILE: u64 = oneloop::MAX_MESSAGE as u64;
 
 /// What the flags say of the message.
 pub(super) enum Payload<'a> {
     /// A text, and whether escapes in it are to be understood.
     Text(&'a str, bool),
-    File(&'a Path),
+    /// What is in that file; `-` is stdin.
+    File(&'a str),
     /// A GET of this path.
     Get(&'a str),
     /// So many bytes, or as many as suit.
@@ -47,9 +45,13 @@ impl Payload<'_> {
                 return Err(format!("--get {path} has no body that could carry a stamp"));
             }
             Self::Get(path) => return Err(format!("--get {path} is for -f http, not {spec}")),
-            Self::Text(text, true) => unescape(text)?,
+            Self::Text(text, true) => Notation::Escaped
+                .read(text.as_bytes())
+                .map_err(|error| format!("{error}; --raw sends it as it is"))?,
             Self::Text(text, false) => text.as_bytes().to_vec(),
-            Self::File(path) => read(path)?,
+            Self::File(path) => {
+                read_file(framing, path).map_err(|error| format!("--file {path}: {error}"))?
+            }
             Self::Size(size) => return suitable(framing, spec, word, *size, stamped),
         };
         made(framing, &bytes, stamped).map_err(|error| format!("{spec} cannot carry it: {error}"))
@@ -143,51 +145,6 @@ fn fixed_size(spec: &str) -> Option<usize> {
     oneloop::parse_size(spec.strip_prefix("fixed:")?.split(',').next()?)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, String> {
-    let failed = |error| format!("cannot read {}: {error}", path.display());
-    let size = fs::metadata(path).map_err(failed)?.len();
-    if size > LARGEST_FILE {
-        return Err(format!(
-            "{} has {size} bytes; a message has {LARGEST_FILE} at most",
-            path.display()
-        ));
-    }
-    fs::read(path).map_err(failed)
-}
-
-/// `\n`, `\r`, `\t`, `\0`, `\\` and `\x` with two digits.
-fn unescape(text: &str) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'\\' {
-            bytes.push(byte);
-            continue;
-        }
-        let at = text.len() - rest.len() - 1;
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        let known = match rest.next() {
-            Some(b'n') => Some(b'\n'),
-            Some(b'r') => Some(b'\r'),
-            Some(b't') => Some(b'\t'),
-            Some(b'0') => Some(0),
-            Some(b'\\') => Some(b'\\'),
-            Some(b'x') => match (digit(rest.next()), digit(rest.next())) {
-                (Some(high), Some(low)) => u8::try_from(high << 4 | low).ok(),
-                _ => None,
-            },
-            _ => None,
-        };
-        let unknown = || {
-            format!(
-                r"the escape at byte {at} is none of \n \r \t \0 \\ \x41; --raw sends it as it is"
-            )
-        };
-        bytes.push(known.ok_or_else(unknown)?);
-    }
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,7 +179,7 @@ mod tests {
         let http = "http".parse::<AnyFraming>().expect("a SPEC").for_client("a");
         let lines: AnyFraming = "lines".parse().expect("a SPEC");
         let json: AnyFraming = "json".parse().expect("a SPEC");
-        let path = Path::new("/nonexistent/file");
+        let path = "/nonexistent/file";
         let cases = [
             (Payload::Get("/").message(&lines, "lines", false), "is for -f http"),
             (Payload::Get("/").message(&http, "http", true), "no body that could carry"),
@@ -230,7 +187,7 @@ mod tests {
             (Payload::Size(None).message(&json, "json", true), "like lines or u32be"),
             (Payload::Size(Some(0)).message(&json, "json", false), "-s 1 at least"),
             (Payload::Text(r"a\nb", true).message(&lines, "lines", false), "delimiter at byte 1"),
-            (Payload::Text(r"ab\q", true).message(&lines, "lines", false), "at byte 2"),
+            (Payload::Text(r"ab\q", true).message(&lines, "lines", false), "is no escape"),
             (Payload::Text(r"\x4", true).message(&lines, "lines", false), "--raw"),
             (Payload::File(path).message(&lines, "lines", false), "/nonexistent/file"),
         ];
@@ -238,7 +195,6 @@ mod tests {
             let Err(error) = made else { panic!("it can be sent: {words}") };
             assert!(error.contains(words), "no {words:?} in {error}");
         }
-        assert_eq!(unescape(r"a\x41\\\n\0"), Ok(b"aA\\\n\0".to_vec()));
         let raw = Payload::Text(r"a\nb", false).message(&lines, "lines", false);
         assert_eq!(raw.expect("a backslash is a byte").bytes(), 4);
     }

@@ -20,8 +20,9 @@ use rustyline::{Config, Context, Editor, Helper};
 
 use super::output::{Form, Output};
 use super::sendable;
-use super::source::{Notation, Source};
+use super::source::Source;
 use crate::Failure;
+use crate::notation::Notation;
 
 const PROMPT: &str = "> ";
 

@@ -91,6 +91,28 @@ fn who_sends_what_is_no_length_is_closed_after_the_replies_before_it_and_alone()
     }
 }
 
+/// A loop that waits for more when its buffer is full would wait for ever.
+#[test]
+fn messages_as_long_as_a_read_or_the_limit_come_back_with_every_byte_they_had() {
+    // What a read brings at most, and the message limit here.
+    const READ: usize = 64 << 10;
+    for spec in ["u32be", "u16le", "varint", "ascii:8", "netstring", "lines", "nul", "slip", "json"]
+    {
+        let max = if spec == "u16le" { READ - 1 } else { READ };
+        let spec = format!("{spec},max={max}");
+        let server = Serving::start(&["--listen=127.0.0.1:0", "-f", &spec]);
+        // With the header, up to 8 bytes, some are just as long as a read.
+        for len in READ - 10..=max {
+            // No byte ends a line, a string or the text.
+            let bytes = (0..=255_u8).filter(|byte| !b"\0\n\r\"\\".contains(byte));
+            let text: Vec<u8> = bytes.cycle().take(len - 4).collect();
+            let stream = framed(&spec, &[b"[\"", &text[..], b"\"]"].concat()).repeat(2);
+            let heard = server.ask(&stream);
+            assert!(heard == stream, "{spec}: {len} bytes, or others, of {} back", heard.len());
+        }
+    }
+}
+
 #[test]
 fn what_ends_in_a_delimiter_is_skipped_when_it_is_too_long_and_the_next_is_served() {
     for spec in ["lines", "lines:lf", "nul", r"delim:\r\n", "stx-etx", "mllp"] {

@@ -7,11 +7,10 @@ mod serving;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::process::{Output, Stdio};
-use std::thread;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
-use serving::{PATIENCE, Serving, oneloop};
+use serving::{PATIENCE, Serving, oneloop, send};
 
 /// The exit code and the one line of an error.
 fn refused(output: &Output) -> (Option<i32>, String) {
@@ -92,6 +91,7 @@ fn help_fits_on_a_screen_and_goes_to_stdout() {
         &["presets", "-h"],
         &["send", "-h"],
         &["explain", "-h"],
+        &["check", "-h"],
     ] {
         let output = oneloop(args).output().expect("the binary was built");
         let text = String::from_utf8(output.stdout).expect("text");
@@ -302,120 +302,6 @@ fn five_thousand_connects_in_a_burst_are_all_served() {
         client.read_exact(&mut reply).expect("each is served");
         assert_eq!(&reply, b"hello\n");
     }
-}
-
-/// What `oneloop send` prints, says and exits with, given `input` on stdin.
-fn send(args: &[&str], input: &[u8]) -> (String, String, Option<i32>) {
-    let mut command = oneloop(&["send"]);
-    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().expect("the binary was built");
-    let mut stdin = child.stdin.take().expect("piped");
-    let input = input.to_vec();
-    let writing = thread::spawn(move || {
-        // It may end before it has read everything.
-        let _ = stdin.write_all(&input);
-    });
-    let output = child.wait_with_output().expect("our own child");
-    writing.join().expect("it cannot fail");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-    (text(output.stdout), text(output.stderr), output.status.code())
-}
-
-#[test]
-fn send_sends_arguments_or_lines_and_prints_replies_one_a_line() {
-    let any = "--listen=127.0.0.1:0";
-    let lines = Serving::start(&[any]);
-    let done = |text: &str| (text.to_string(), String::new(), Some(0));
-    assert_eq!(
-        send(&[&lines.addr, "hello", "", "two words"], b"ignored"),
-        done("hello\n\ntwo words\n")
-    );
-    assert_eq!(send(&[&lines.addr], b"one\n\ntwo"), done("one\n\ntwo\n"), "the last without LF");
-    assert_eq!(send(&[&lines.addr], b""), done(""));
-
-    for spec in oneloop::AnyFraming::WORDS {
-        let spec = spec.replace("BYTES", ";").replace("fixed:N", "fixed:5").replace('N', "8");
-        let server = Serving::start(&[any, "-f", &spec]);
-        let (hello, world, replies) = match spec.as_str() {
-            "raw" => ("hello", "world", "helloworld\n"),
-            "resp" => ("hello", "world", "$5\r\nhello\r\n\n$5\r\nworld\r\n\n"),
-            "json" => ("[\"hello\"]", "5", "[\"hello\"]\n5\n"),
-            "xml" => ("<hello/>", "<world></world>", "<hello/>\n<world></world>\n"),
-            // An argument has no zero bytes, and the protocol and the length are set.
-            "modbus" => ("1.pplluf", "2.ppllufoo", "1.\0\0\0\x02uf\n2.\0\0\0\x04ufoo\n"),
-            _ => ("hello", "world", "hello\nworld\n"),
-        };
-        let heard = send(&[&server.addr, "-f", &spec, hello, world], b"");
-        if spec == "http" {
-            // Each is a response, whose body is the request as it came.
-            let bodies: Vec<_> = heard.0.split("HTTP/1.1 200 OK\r\n").skip(1).collect();
-            assert!(bodies.len() == 2 && bodies[0].ends_with("\r\n\r\nhello\n"), "{heard:?}");
-            assert!(bodies[1].ends_with("\r\n\r\nworld\n"), "{heard:?}");
-            continue;
-        }
-        assert_eq!(heard, done(replies), "{spec}");
-    }
-    let header = Serving::start(&[any, "--preset=header64"]);
-    let replies = send(&[&header.addr, "--preset=header64", "hello", "!DISCONNECT"], b"");
-    assert_eq!(replies, done("Msg receivedMsg received\n"));
-}
-
-/// Both ends have buffers; neither may wait for the other with both full.
-#[test]
-fn send_reads_replies_while_it_writes_however_much_there_is() {
-    let server = Serving::start(&["--listen=127.0.0.1:0", "-f", "u32be"]);
-    let input: String = (0..400_000).map(|n| format!("line {n} of very many\n")).collect();
-    let (replies, said, code) = send(&[&server.addr, "-f", "u32be"], input.as_bytes());
-    assert_eq!((said.as_str(), code), ("", Some(0)));
-    assert!(replies == input, "{} bytes of {}", replies.len(), input.len());
-}
-
-#[test]
-fn what_send_cannot_do_is_one_line_with_the_address_and_an_exit_code() {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
-    let nobody = free.to_string();
-    let server = Serving::start(&["--listen=127.0.0.1:0", "--max-message=1k"]);
-    let one = Serving::start(&["--listen=127.0.0.1:0", "--messages=1"]);
-    let binary = Serving::start(&["--listen=127.0.0.1:0", "-f", "u8", "--reply-framing=u32le"]);
-    let long = "x".repeat(2000);
-    #[rustfmt::skip]
-    let cases: &[(&[&str], &str, i32, &[&str])] = &[
-        // arguments                              stdout     code  words
-        (&[&nobody, "hello"],                         "",        1, &[&nobody, "cannot connect", "does the server run"]),
-        (&["unix:/nowhere/socket", "hello"],          "",        1, &["unix:/nowhere/socket", "cannot connect"]),
-        (&["nowhere", "hello"],                       "",        2, &["'nowhere'", "host:port"]),
-        (&[&server.addr, "-f", "u8", "ok", &long],    "",        2, &["message 2", "2000", "255"]),
-        (&[&server.addr, "a\nb"],                     "",        2, &["message 1", "delimiter", "byte 1"]),
-        (&[&server.addr, "--max-message=1k"],         "short\n", 1, &["line 2", "2000", "1024"]),
-        (&[&binary.addr, "-f", "u8", "--reply-framing=u32be", "hello"], "", 1, &["reply 1", "83886080"]),
-        (&[&binary.addr, "-f", "u8", "--reply-framing=lines", "hello"], "", 1, &["reply 1", "ended 9 bytes"]),
-        (&[&server.addr, "-f", "u32"],                "",        2, &["'u32'", "no framing"]),
-    ];
-    for (args, stdout, code, words) in cases {
-        let input = format!("short\n{long}\nnever sent\n");
-        let (printed, said, exit) = send(args, input.as_bytes());
-        assert_eq!((printed.as_str(), exit), (*stdout, Some(*code)), "{args:?}: {said}");
-        assert_eq!(said.lines().count(), 1, "{args:?}: {said}");
-        for word in *words {
-            assert!(said.contains(word), "{args:?}: no {word:?} in: {said}");
-        }
-    }
-
-    // The server closes while the input goes on.
-    let mut command = oneloop(&["send", &one.addr]);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary was built");
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(b"hello\n").expect("it reads");
-    let output = child.wait_with_output().expect("our own child");
-    drop(stdin);
-    assert_eq!(output.stdout, b"hello\n");
-    let (code, line) = refused(&output);
-    assert!(code == Some(1) && line.contains("closed before the end of the input"), "{line}");
 }
 
 #[test]

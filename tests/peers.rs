@@ -14,7 +14,7 @@
 mod serving;
 
 use std::env;
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -42,7 +42,7 @@ fn python() -> PathBuf {
 fn skip(why: &str) {
     assert!(env::var_os("ONELOOP_PEERS").is_none_or(|it| it != "required"), "{why}");
     // Past the test harness, which would keep it to itself.
-    let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("skipped: {why}\n"));
+    let _ = writeln!(std::io::stderr(), "skipped: {why}");
 }
 
 /// Runs a client until it ends; `None` if it cannot be run here.
@@ -153,6 +153,34 @@ fn curl_uploads_downloads_and_waits_for_leave() {
     }
     let head = curl(&["--head", "--http1.0"]).map(|output| output.stdout).unwrap_or_default();
     assert!(head.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", head.escape_ascii());
+}
+
+#[test]
+fn curl_uploads_what_it_reads_in_chunks_and_asks_twice_on_one_connection() {
+    let server = framing("http");
+    let url = format!("http://{}/", server.addr);
+    let body = "0123456789".repeat(30_000);
+    let mut curl = Command::new("curl");
+    // Of a pipe curl does not know how much there will be.
+    curl.args(["--silent", "--show-error", "--max-time", "20", "--config", "/dev/null"])
+        .args(["--upload-file", "-", &url, "--next", "--silent", "--write-out", "%{num_connects}"])
+        .arg(&url)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = match curl.spawn() {
+        Err(error) if error.kind() == ErrorKind::NotFound => return skip("curl is not installed"),
+        child => child.expect("curl can be run"),
+    };
+    let mut stdin = child.stdin.take().expect("piped");
+    let sent = body.clone();
+    let writing = thread::spawn(move || stdin.write_all(sent.as_bytes()));
+    let output = child.wait_with_output().expect("our own child");
+    writing.join().expect("it cannot fail").expect("curl reads all of it");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let (put, get) = said.split_once("GET / HTTP/1.1").unwrap_or_else(|| panic!("{output:?}"));
+    assert!(put.starts_with("PUT / HTTP/1.1\r\n") && put.ends_with(&body), "{put}");
+    assert!(put.contains("Transfer-Encoding: chunked"), "{put}");
+    assert!(get.ends_with("\r\n\r\n0"), "no other connection: {get}");
 }
 
 #[test]

@@ -1130,3 +1130,18 @@ fn no_choice_of_reads_and_writes_changes_what_arrives() {
         assert_eq!((server.buffered_bytes(), server.deadline()), (0, None), "seed {seed}");
     }
 }
+
+#[test]
+fn who_speaks_to_everyone_and_finishes_at_once_hears_it_before_the_end() {
+    let everyone = |cx: &mut Context<'_>, message: &[u8]| cx.broadcast(Audience::Everyone, message);
+    let (mut server, script) = lines(everyone);
+    let other = connect(&mut server, &script);
+    let socket = connect(&mut server, &script);
+    script.peer_does(socket, [Step::Data(b"one\ntwo\n".to_vec()), Step::Fin]);
+    settle(&mut server);
+    for hearer in [other, socket] {
+        assert_eq!(script.sent(hearer), b"one\ntwo\n", "socket {hearer}");
+    }
+    assert!(script.is_closed(socket) && !script.is_closed(other));
+    assert_eq!(closed_by(&server, CloseReason::PeerEof), 1);
+}

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use oneloop::{AnyFraming, FrameError, Framing};
+use oneloop::{AnyFraming, Decoded, FrameError, Framing};
 
 /// What a stream is decoded to that comes in `pieces` of so many bytes.
 fn decode(spec: &str, stream: &[u8], piece: usize) -> (usize, Option<FrameError>) {
@@ -109,5 +109,81 @@ fn what_is_large_deep_or_endless_is_refused_in_linear_time_on_a_small_stack() {
             );
             assert!(started.elapsed() < PATIENCE, "{name} ({spec}) in pieces of {piece}");
         }
+    }
+}
+
+/// A long message comes byte by byte, and what has been there for [`FRESH`] bytes is
+/// overwritten by what would end the message, or spoil it. Where it ends is the same: so
+/// the search looks at nothing again, and a byte costs one look; or two, in a head of HTTP,
+/// which is parsed once it has come, and in SLIP, whose escapes are taken out then. This is
+/// exact, where a measurement of time would depend on the machine.
+#[test]
+fn what_dribbles_in_is_looked_at_once() {
+    /// What may be needed again: `]]` before a `>`, half a delimiter, `$5` before its five.
+    const FRESH: usize = 16;
+    type Case<'a> = (&'static str, &'static str, &'a [u8], &'static str, u8);
+    #[rustfmt::skip]
+    let cases: &[Case<'_>] = &[
+        // SPEC, what is not overwritten, what is repeated, the end, what is written
+        ("lines",           "",             b"hello ",                      "\n",           b'\n'),
+        ("lines:crlf",      "",             b"hello\r",                     "\r\n",         b'\n'),
+        ("delim:abc",       "",             b"ababx",                       "abc",          b'c'),
+        ("nul",             "",             b"hello ",                      "\0",           0),
+        ("stx-etx",         "\x02",         b"hello ",                      "\x03",         3),
+        ("mllp",            "\x0b",         b"hello\x1c",                   "\x1c\r",       b'\r'),
+        ("syslog",          "<",            b"hello ",                      "\n",           b'\n'),
+        ("slip",            "",             b"a\xdb\xdcb\xdb\xdd",          "",             0xc0),
+        ("json",            "[",            br#"{"a":[1,2]},"\"\\",null,"#, "1]",           b']'),
+        ("json",            "\"",           br#"\\\" []"#,                  "\" ",          b'"'),
+        ("json",            "1",            b"0123456789",                  " ",            b' '),
+        ("xml",             "<r>",          b"<a b='>' c=\"/>\"><d/>e</a>", "</r>",         b'<'),
+        ("xml",             "<r>",          b"<!-- - > --><![CDATA[ ]> ]]><?p ?>", "</r>",  b'<'),
+        ("xml",             "<r a='",       b"> \" < />",                   "'/>",          b'\''),
+        ("resp",            "*20000\r\n",  b"$5\r\nhello\r\n",             "",             b'$'),
+        ("resp",            "+",            b"hello ",                      "\r\n",         b'\n'),
+        ("resp",            "+",            b"hello\r",                     "\r\n",         b'\n'),
+        #[cfg(feature = "http")]
+        (
+            "http",
+            "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+            &b"5;x=y\r\nhello\r\n"[..],
+            "0\r\nA: b\r\n\r\n",
+            b'\r',
+        ),
+        #[cfg(feature = "http")]
+        (
+            "http",
+            "PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 131072\r\n\r\n",
+            b"\r\n\r\n0123",
+            "",
+            b'\n',
+        ),
+    ];
+    for &(spec, begin, middle, end, poison) in cases {
+        let count = if begin.starts_with('*') { 20_000 } else { (1 << 17) / middle.len() };
+        // SLIP ends in a byte that is no text.
+        let end = if spec == "slip" { &[0xc0][..] } else { end.as_bytes() };
+        let mut stream = [begin.as_bytes(), &middle.repeat(count), end].concat();
+        let framing: AnyFraming = format!("{spec},max=4m").parse().expect("a right SPEC");
+        let whole = framing.decode(&mut Default::default(), &mut stream.clone(), false);
+        let name = format!("{spec}, {begin:?} {}", middle.escape_ascii());
+        let Ok(Decoded::Message { consumed, .. }) = whole else { panic!("{name}: {whole:?}") };
+        let mut state = Default::default();
+        for len in 1..stream.len() {
+            let decoded = framing.decode(&mut state, &mut stream[..len], false);
+            assert!(
+                matches!(decoded, Ok(Decoded::Incomplete { .. })),
+                "{name}: {decoded:?} at byte {len}"
+            );
+            match len.checked_sub(FRESH) {
+                Some(seen) if seen > begin.len() => stream[seen - 1] = poison,
+                _ => {}
+            }
+        }
+        let decoded = framing.decode(&mut state, &mut stream, false);
+        let Ok(Decoded::Message { consumed: found, .. }) = decoded else {
+            panic!("{name}: {decoded:?}");
+        };
+        assert_eq!(found, consumed, "{name}");
     }
 }

@@ -5,6 +5,8 @@
 //! something else. `docs/bench.schema.json` describes the same to other programs; a test
 //! holds the two together.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The version of this shape. It changes when a reader of the old one would go wrong.
@@ -172,6 +174,15 @@ pub struct Latency {
     pub uncorrected: Option<Percentiles>,
 }
 
+/// Percentiles of latency by their names, like `p99.99`; none if nothing was recorded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Of [`Latency::corrected`].
+    pub corrected: BTreeMap<String, f64>,
+    /// Of [`Latency::uncorrected`].
+    pub uncorrected: BTreeMap<String, f64>,
+}
+
 /// Why a run ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -219,6 +230,8 @@ pub struct End {
     pub errors: Errors,
     /// From message to reply.
     pub latency_us: Latency,
+    /// Other percentiles that were asked for. The caller fills them in.
+    pub percentiles_us: Option<Asked>,
     /// From calling to being connected.
     pub connect_us: Option<Percentiles>,
     /// How late messages were sent that could have been sent.

@@ -173,6 +173,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             service: &mut self.service,
             pool: &mut work.pool,
             replies: &mut work.replies,
+            posted: work.post.size(),
             post: &mut work.post,
             traffic: &mut self.counters.traffic,
             info,
@@ -181,9 +182,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             refused: None,
             reset: false,
         };
-        let posted = shared.post.size();
         let mut again = act(peer, sys, &mut work.read, &mut shared);
-        let spoke = shared.post.size() > posted;
+        let spoke = shared.spoke();
         let reset = shared.reset;
         if work.stopping && !again && peer.conn.is_idle() {
             peer.conn.close(CloseReason::Shutdown, shared.pool);

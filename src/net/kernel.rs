@@ -170,7 +170,8 @@ impl Sys for Mio {
         token: Token,
     ) -> io::Result<Listener> {
         let listener = UnixListener::bind(path, mode, options)?;
-        let mut source = SourceFd(&listener.as_raw_fd());
+        let fd = listener.as_raw_fd();
+        let mut source = SourceFd(&fd);
         self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
         Ok(Listener(Kind::Unix(listener)))
     }

@@ -102,8 +102,8 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     {
         self.flush(sys, shared);
         for _ in 0..READS_PER_TURN {
-            if shared.post.is_heavy() {
-                // What it has for others leaves first.
+            if shared.post.is_heavy() || (shared.spoke() && self.conn.is_ending()) {
+                // What it has for others leaves first, and for itself.
                 break;
             }
             if self.conn.resume(shared) {

@@ -194,6 +194,8 @@ pub struct Shared<'a, F, S> {
     pub replies: &'a mut Vec<u8>,
     /// What the service asks for others.
     pub post: &'a mut Post,
+    /// How much that was when the connection's turn began, in bytes.
+    pub posted: usize,
     /// Counters of the endpoint.
     pub traffic: &'a mut Traffic,
     /// Who and when.
@@ -361,8 +363,9 @@ where
         match verdict {
             None => {
                 self.keep(held, fresh, rest, kept, shared);
-                self.paused = full;
-                if end && !full {
+                // What it said to everyone, itself among them, comes to it before the end.
+                self.paused = full || (end && shared.spoke());
+                if end && !self.paused {
                     self.heard_all(shared);
                 }
             }
@@ -546,6 +549,13 @@ where
             shared.replies.clear();
         }
         self.assert_invariant(shared.pool);
+    }
+}
+
+impl<F, S> Shared<'_, F, S> {
+    /// Whether this connection has said something to others, perhaps to itself, in its turn.
+    pub fn spoke(&self) -> bool {
+        self.post.size() > self.posted
     }
 }
 
@@ -758,6 +768,11 @@ impl<T, C> Conn<T, C> {
         self.life
     }
 
+    /// Whether the peer has finished, and the last of what it sent is being served.
+    pub fn is_ending(&self) -> bool {
+        matches!(self.life, Life::Ending { .. })
+    }
+
     /// Whether it is between two messages with nothing left to send.
     pub fn is_idle(&self) -> bool {
         let rests = matches!(self.life, Life::Open | Life::Finished | Life::HalfOpen);
@@ -883,6 +898,7 @@ mod tests {
                 service: &mut service,
                 pool: &mut self.pool,
                 replies: &mut self.replies,
+                posted: self.post.size(),
                 post: &mut self.post,
                 traffic: &mut self.traffic,
                 info: CallInfo {

@@ -96,3 +96,20 @@ impl Drop for Serving {
         let _ = self.child.wait();
     }
 }
+
+/// What `oneloop send` prints, says and exits with, given `input` on stdin.
+pub(crate) fn send(args: &[&str], input: &[u8]) -> (String, String, Option<i32>) {
+    let mut command = oneloop(&["send"]);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary was built");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    let writing = thread::spawn(move || {
+        // It may end before it has read everything.
+        let _ = stdin.write_all(&input);
+    });
+    let output = child.wait_with_output().expect("our own child");
+    writing.join().expect("it cannot fail");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    (text(output.stdout), text(output.stderr), output.status.code())
+}

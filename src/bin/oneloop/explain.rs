@@ -8,14 +8,16 @@ use clap::Args;
 use oneloop::net::idle_bytes;
 use oneloop::proto::framing::check;
 use oneloop::services::Echo;
-use oneloop::{AnyFraming, Decoded, Encode, EncodeError, Framing, MAX_MESSAGE};
+use oneloop::{AnyFraming, Decoded, Encode, EncodeError, FrameError, Framing, MAX_MESSAGE};
 
 use crate::Failure;
+use crate::journal::Shown;
 use crate::units;
 
 /// Show what a framing looks like, its limits, and what it makes of captured bytes
 #[derive(Args)]
 #[command(after_help = "\
+Examples:
   oneloop explain u16be,offset=2,adjust=-4       the layout, a sample, the limits
   oneloop explain lines capture.bin              the messages in a file, and whether they
                                                  are the same however it is cut")]
@@ -86,11 +88,8 @@ impl Explain {
     fn picture(&self, framing: &AnyFraming) -> String {
         let mut text = String::new();
         let max = largest(framing);
-        let (meaning, skips) = meaning(&self.spec);
-        let too_long = match skips {
-            true => "is skipped up to its end and counted; the next one is served",
-            false => "closes its connection, too_long",
-        };
+        let meaning = meaning(&self.spec).0;
+        let Limits { payload, too_long, wire, cut_off, time } = limits(framing, &self.spec, max);
         let idle = self.connections * idle_bytes::<AnyFraming, Echo>();
         let waiting = self.connections.saturating_mul(framing.max_input());
         let mut line = |name: &str, what: &str| {
@@ -100,19 +99,27 @@ impl Explain {
         line("framing", &self.spec);
         line("message", meaning);
         line("", "");
-        for row in layout(framing) {
-            line("", &row);
+        let layout = layout(framing);
+        for row in &layout {
+            line("", row);
+        }
+        if layout.is_empty() {
+            line("", "no message is so short");
         }
         line("", "");
-        line("payload", &format!("up to {max} bytes, in and out; one that is longer"));
+        line("payload", &payload);
         line("", too_long);
-        line("on the wire", &format!("up to {} bytes with its frame", framing.max_frame()));
-        line("cut off", "when the stream ends inside of it: `truncated`, nothing of it delivered");
-        line("time", "30 s to arrive, and 1 s more for each 4 KiB that it announces");
-        line("memory", &format!("{} for {} idle connections;", bytes(idle), self.connections));
+        line("on the wire", &wire);
+        line("cut off", cut_off);
+        line("time", time);
+        let held = units::bytes(idle as u64);
+        line("memory", &format!("{held} for {} idle connections;", self.connections));
         line(
             "",
-            &format!("{} more if each has sent all but the end of the largest", bytes(waiting)),
+            &format!(
+                "{} more if each has sent all but the end of the largest",
+                units::bytes(waiting as u64)
+            ),
         );
         for remark in remarks(framing, &self.spec, max) {
             line("doubtful", remark);
@@ -142,25 +149,94 @@ fn is_filled_in(known: &str, word: &str) -> bool {
     parts.next().is_none()
 }
 
+/// What is said of the limits of a framing.
+struct Limits {
+    payload: String,
+    too_long: &'static str,
+    wire: String,
+    cut_off: &'static str,
+    time: &'static str,
+}
+
+fn limits(framing: &AnyFraming, spec: &str, max: usize) -> Limits {
+    let skips = meaning(spec).1;
+    let (fixed, raw) =
+        (matches!(framing, AnyFraming::Fixed(_)), matches!(framing, AnyFraming::Raw(_)));
+    let (json, xml) =
+        (matches!(framing, AnyFraming::Json(_)), matches!(framing, AnyFraming::Xml(_)));
+    let http = matches!(framing, AnyFraming::Http(_));
+    Limits {
+        payload: match framing {
+            AnyFraming::Fixed(_) => format!("{max} bytes, in and out; a reply of another size"),
+            AnyFraming::Raw(_) => {
+                format!("up to {max} bytes, in and out; a read of more than that")
+            }
+            AnyFraming::Http(_) => format!("up to {max} bytes, head and body; one that is longer"),
+            _ => format!("up to {max} bytes, in and out; one that is longer"),
+        },
+        too_long: match () {
+            () if fixed => "is refused, and closes its connection, bad_reply",
+            () if raw => "is several messages",
+            () if http => "gets a 413 and closes its connection, too_long",
+            () if skips => "is skipped up to its end and counted; the next one is served",
+            () => "closes its connection, too_long",
+        },
+        wire: match http {
+            true => {
+                format!("up to {} bytes, if its body comes in small chunks", framing.max_input())
+            }
+            false if fixed => format!("{max} bytes"),
+            false => format!("up to {} bytes with its frame", on_the_wire(framing, max)),
+        },
+        cut_off: match () {
+            () if raw => "never: what came is a message",
+            () if spec.contains("eof=message") => {
+                "when the stream ends before its line does: delivered all the same"
+            }
+            () if json => "when the stream ends inside of it: `truncated`; a scalar is delivered",
+            () => "when the stream ends inside of it: `truncated`, nothing of it delivered",
+        },
+        time: match () {
+            () if raw => "none: it is there at once",
+            // They do not say how long they will be.
+            () if skips || json || xml => "30 s to arrive",
+            () => "30 s to arrive, and 1 s more for each 4 KiB that it announces",
+        },
+    }
+}
+
 /// The largest payload: what the framing says when it is given more.
 fn largest(framing: &AnyFraming) -> usize {
     let more = vec![0; framing.max_frame().min(MAX_MESSAGE) + 1];
-    match framing.encode(&more, &mut Vec::new()) {
+    // A server of HTTP writes nothing without a request.
+    match framing.clone().for_client("localhost").encode(&more, &mut Vec::new()) {
         Err(EncodeError::TooLong { max, .. }) => max,
         _ => framing.max_frame(),
     }
 }
 
+/// How long the largest message is in its frame; of what gets longer by what is in it, at
+/// most.
+fn on_the_wire(framing: &AnyFraming, max: usize) -> usize {
+    /// So much may be tried.
+    const MOST: usize = 16 << 20;
+    let mut wire = Vec::new();
+    match framing {
+        AnyFraming::Stuffed(_) => framing.max_frame(),
+        _ if max > MOST || framing.encode(&vec![b'_'; max], &mut wire).is_err() => {
+            framing.max_frame()
+        }
+        _ => wire.len(),
+    }
+}
+
 /// A message in its frame: offsets, hex, text, and what the parts are.
 fn layout(framing: &AnyFraming) -> Vec<String> {
-    let samples: [&[u8]; 6] = [
-        b"hello",
-        b"[\"hello\"]",
-        b"<hello/>",
-        b"\x12\x34\0\0\0\x06\x01\x03\0\x6b\0\x03",
-        b"",
-        b"x",
-    ];
+    let modbus: &[u8] = b"\x12\x34\0\0\0\x06\x01\x03\0\x6b\0\x03";
+    let samples: &[&[u8]] = match framing {
+        AnyFraming::Modbus(_) => &[modbus],
+        _ => &[b"hello", b"[\"hello\"]", b"<hello/>"],
+    };
     let frame = |message: &[u8]| {
         let mut wire = Vec::new();
         // As a peer sends it.
@@ -171,18 +247,33 @@ fn layout(framing: &AnyFraming) -> Vec<String> {
             _ => None,
         }
     };
-    // A framing of fixed size takes that size alone.
-    let filled = vec![b'x'; largest(framing).min(16)];
-    let samples = [samples[0], &filled[..]].into_iter().chain(samples);
+    // A framing of fixed size takes that size alone, and one that leaves its header to the
+    // message some more than that.
+    let largest = largest(framing);
+    let len = if matches!(framing, AnyFraming::Fixed(_)) { largest } else { largest.min(16) };
+    let filled = vec![b'x'; len];
+    let samples = match framing {
+        AnyFraming::LengthField(_) => vec![samples[0], &filled],
+        _ => [samples, &[&filled, b""]].concat(),
+    };
     let Some((wire, message)) = samples.into_iter().find_map(frame) else {
         return Vec::new();
     };
     let message = message.start..message.end.min(wire.len());
-    let parts = [
-        (0..message.start, "header"),
-        (message.clone(), "message"),
-        (message.end..wire.len(), "end"),
-    ];
+    let blank = wire.windows(4).position(|bytes| bytes == b"\r\n\r\n").map_or(0, |at| at + 4);
+    let parts = match framing {
+        AnyFraming::Http(_) => vec![(0..blank, "head"), (blank..wire.len(), "body")],
+        // They are stuffed on the wire, and end in one byte.
+        AnyFraming::Stuffed(_) => {
+            let end = wire.len() - 1;
+            vec![(0..end, "message, stuffed"), (end..wire.len(), "end")]
+        }
+        _ => vec![
+            (0..message.start, "header"),
+            (message.clone(), "message"),
+            (message.end..wire.len(), "end"),
+        ],
+    };
     let mut rows = ["at", "hex", "text", "is"].map(|name| format!("{name:<8}"));
     for (range, name) in parts.into_iter().filter(|(range, _)| !range.is_empty()) {
         let part = &wire[range.clone()];
@@ -258,7 +349,7 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
         match framing.decode(&mut state, rest, true) {
             Ok(Decoded::Message { message, consumed }) => {
                 messages += 1;
-                let shown = rest[message.clone()][..message.len().min(MAX_SHOWN)].escape_ascii();
+                let shown = Shown(&rest[message.clone()][..message.len().min(MAX_SHOWN)]);
                 let more = if message.len() > MAX_SHOWN { "..." } else { "" };
                 say(format!("{at:>8}  {:>8} bytes  {shown}{more}", message.len()));
                 at += consumed;
@@ -282,9 +373,13 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
                 break;
             }
             Err(error) => {
+                let place = match error {
+                    FrameError::BadByte { at: off, .. } => format!("; {} in the file", at + off),
+                    _ => String::new(),
+                };
                 let guess = framing.guess(rest).map(|guess| format!("; {guess}"));
                 say(format!(
-                    "{at:>8}  message {}: {error}{}",
+                    "{at:>8}  message {}: {error}{place}{}",
                     messages + 1,
                     guess.unwrap_or_default()
                 ));
@@ -293,7 +388,7 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
                     "{:>8}  it begins {}  {}",
                     "",
                     begins.join(" "),
-                    rest[..rest.len().min(16)].escape_ascii()
+                    Shown(&rest[..rest.len().min(16)])
                 ));
                 break;
             }
@@ -313,16 +408,6 @@ fn replay(framing: &AnyFraming, stream: &[u8]) -> String {
     text
 }
 
-/// With a unit that makes it short.
-fn bytes(count: usize) -> String {
-    match count {
-        0..10_000 => format!("{count} bytes"),
-        10_000..10_000_000 => format!("{} KiB", count >> 10),
-        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
-        _ => format!("{} GiB", count >> 30),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,6 +424,31 @@ mod tests {
         assert_eq!(MEANINGS.len(), AnyFraming::WORDS.len());
     }
 
+    /// What is said is what would happen, where that is not the same for all.
+    #[test]
+    fn a_picture_says_what_holds_for_this_framing() {
+        #[rustfmt::skip]
+        let cases = [
+            ("fixed:100000",      "payload     100000 bytes"),
+            ("raw",               "cut off     never"),
+            ("http",              "payload     up to 1048576 bytes, head and body"),
+            ("http",              "is      head                                             body"),
+            ("http,max=10",       "no message is so short"),
+            ("lines,eof=message", "delivered all the same"),
+            ("json",              "time        30 s to arrive\n"),
+            ("base128",           "on the wire up to 16385 bytes"),
+            ("cobs",              "hex     06 68 65 6c 6c 6f  00"),
+            ("modbus",            "hex     12 34 00 00 00 06 01 03 00 6b 00 03"),
+            ("u8,max=3",          "hex     03      78 78 78"),
+        ];
+        for (spec, says) in cases {
+            let framing: AnyFraming = spec.parse().expect("a SPEC");
+            let explain = Explain { spec: spec.into(), file: None, connections: 100 };
+            let text = explain.picture(&framing);
+            assert!(text.contains(says), "{spec}: no {says:?} in\n{text}");
+        }
+    }
+
     #[test]
     fn a_capture_is_shown_up_to_the_first_byte_that_is_wrong() {
         let framing: AnyFraming = "u16be,max=100".parse().expect("a SPEC");
@@ -350,5 +460,11 @@ mod tests {
         assert!(lines[2].ends_with("this looks like HTTP"), "{text}");
         assert!(lines[3].starts_with("it begins 47 45 54 20"), "{text}");
         assert_eq!(lines[4], "the same however its first 22 bytes are cut");
+
+        let json: AnyFraming = "json".parse().expect("a SPEC");
+        let text = replay(&json, br#"{"a":1} {]"#);
+        assert!(text.contains(r#"  {"a":1}"#), "text as it is: {text}");
+        assert!(text.contains("byte 1 is 0x5d"), "{text}");
+        assert!(text.contains("; 9 in the file"), "{text}");
     }
 }

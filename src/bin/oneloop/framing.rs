@@ -30,15 +30,24 @@ pub(crate) struct FramingFlags {
 impl FramingFlags {
     /// The server's pair: messages are decoded, replies are encoded.
     pub(crate) fn pair(&self) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
-        let preset = self.preset;
-        let framing = self.framing.as_deref().or(preset.map(|preset| preset.framing));
-        let decode = self.parse("--framing", framing.unwrap_or("lines"))?;
-        let replies = self.reply_framing.as_deref().or(preset.map(|preset| preset.replies));
-        let encode = match replies.unwrap_or(SAME) {
+        let decode = self.parse("--framing", self.messages())?;
+        let encode = match self.replies() {
             SAME => decode.clone(),
             spec => self.parse("--reply-framing", spec)?,
         };
         Ok(Pair { decode, encode })
+    }
+
+    /// SPEC of messages.
+    pub(crate) fn messages(&self) -> &str {
+        let preset = self.preset.map(|preset| preset.framing);
+        self.framing.as_deref().or(preset).unwrap_or("lines")
+    }
+
+    /// SPEC of replies, or [`SAME`].
+    pub(crate) fn replies(&self) -> &str {
+        let preset = self.preset.map(|preset| preset.replies);
+        self.reply_framing.as_deref().or(preset).unwrap_or(SAME)
     }
 
     fn parse(&self, flag: &str, spec: &str) -> Result<AnyFraming, Failure> {

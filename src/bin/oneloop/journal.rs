@@ -188,7 +188,7 @@ impl Gate {
 
 /// A message in the log: printable ASCII as it is, all else escaped, at most 256
 /// bytes of it. No byte of a peer can start a line or move a cursor.
-struct Shown<'a>(&'a [u8]);
+pub(crate) struct Shown<'a>(pub(crate) &'a [u8]);
 
 const MAX_SHOWN: usize = 256;
 

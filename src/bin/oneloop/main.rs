@@ -4,10 +4,15 @@
 //! stderr, and the limit of descriptors is raised.
 
 mod address;
+mod bench;
+mod check;
 mod ending;
 mod explain;
 mod framing;
 mod journal;
+mod json;
+mod notation;
+mod preflight;
 mod presets;
 mod send;
 mod serve;
@@ -27,7 +32,8 @@ Examples:
   oneloop serve                                   echo lines on 127.0.0.1:7000
   oneloop serve -l 0.0.0.0:9000 -f u32be,max=64k  echo frames with a 4-byte length
   oneloop serve --preset header64                 be the server of a known tutorial
-  oneloop send 127.0.0.1:7000 hello               talk to the first one")]
+  oneloop send 127.0.0.1:7000 hello               talk to the first one
+  oneloop bench 127.0.0.1:7000 -c 1000            measure it")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -42,6 +48,8 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Send(send::Send),
+    Bench(Box<bench::Bench>),
+    Check(check::CheckFlags),
     Explain(explain::Explain),
     Presets(presets::Presets),
 }
@@ -52,6 +60,8 @@ enum Failure {
     Usage(String),
     /// It could be, but not here and now: 1.
     Runtime(String),
+    /// It could be measured, and is not good enough: 99.
+    Threshold(String),
     /// A second signal: 128 and its number.
     Signal(i32),
 }
@@ -65,6 +75,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Send(send) => send.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Presets(presets) => presets.run(),
     };
@@ -72,6 +84,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Usage(text)) => fail(2, &text),
         Err(Failure::Runtime(text)) => fail(1, &text),
+        Err(Failure::Threshold(text)) => fail(99, &text),
         Err(Failure::Signal(number)) => ExitCode::from(u8::try_from(128 + number).unwrap_or(1)),
     }
 }
@@ -108,6 +121,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    eprintln!("{line}");
+    eprintln!("{}", line.replace(":; ", ": "));
     ExitCode::from(2)
 }

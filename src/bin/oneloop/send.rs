@@ -1,207 +1,252 @@
 //! `oneloop send`: messages to a server, and its replies.
 //!
 //! ```text
-//!  arguments or ─▶ encode ─▶ socket ─▶ decode ─▶ stdout, a line each
-//!  lines of stdin    a thread           main
+//!              a thread                   another
+//!  Source ──▶ Sender ──▶ server ──▶ Receiver ──▶ Output
+//!    arguments, a file,   │  ▲                     stdout: text, hex, JSON, raw;
+//!    lines, a terminal    ▼  │                     above the line that is being typed
+//!                        Ledger: what is not answered
 //! ```
 //!
-//! Writing and reading go on side by side: a server that answers before it has read
-//! everything would else wait for us to read, while we wait for it.
+//! Sending and receiving go on side by side (`stream`): a server that answers before it
+//! has read everything would else wait for us to read, while we wait for it. With
+//! `--wait` they take turns (`request`). Connections are the library's `Client`'s.
 
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::ops::ControlFlow;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use oneloop::{AnyFraming, Encode, FrameError, Framing, Pair};
+use oneloop::{AnyFraming, Client, ClientError, ClientOptions, Encode, Pair, Retry};
 
 use crate::Failure;
 use crate::address::{self, Address};
 use crate::framing::FramingFlags;
+use crate::notation::{self, Notation};
+use crate::units::{self, MaybeSpan};
+use output::{Form, Output};
+use report::Report;
+use source::Source;
+
+mod output;
+mod report;
+mod request;
+mod source;
+mod stream;
+mod terminal;
 
 /// Send messages to a server and print its replies
 #[derive(Args)]
 #[command(after_help = "\
-Each MESSAGE is sent as it is; without any, each line of stdin is one. Replies go to
-stdout, one a line. The last message is followed by the end (FIN), and replies are printed
-until the server closes.
+Each MESSAGE is sent; without any, each line of stdin is one, and on a terminal they are
+typed: Ctrl-D ends in order, Ctrl-C leaves. Replies go to stdout. The last message is
+followed by the end (FIN), and replies are printed until the server closes.
 
   oneloop send 127.0.0.1:7000 hello world
   oneloop send 127.0.0.1:7000 --preset header64 hello '!DISCONNECT'
-  oneloop send unix:/run/oneloop.sock -f u32be < lines.txt
+  oneloop send unix:/run/oneloop.sock -f u32be --wait --timeout 2s < lines.txt
+  oneloop send 127.0.0.1:7000 --preset railroad -1 --hex 'bf 09 52 1b' --out hex
 
-Exit codes: 0 if all was sent and the server closed in order, 1 if not, 2 for what cannot
-be sent at all.")]
+What was not answered is named on stderr. Nothing is sent a second time but by --resend.
+Exit codes: 0 if all was sent and the server closed in order, with --wait or --answered
+all answered as well; 1 if not; 2 for what cannot be sent at all; 130 after Ctrl-C.")]
 pub(crate) struct Send {
     /// Where the server listens: host:port, [v6]:port or unix:PATH
     #[arg(value_name = "ADDR", value_parser = address::parse)]
     addr: Address,
 
     /// What to send; without it, the lines of stdin
-    #[arg(value_name = "MESSAGE")]
+    #[arg(value_name = "MESSAGE", allow_hyphen_values = false)]
     messages: Vec<String>,
+
+    /// Send the whole of a file as one message; - is stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["messages", "escape", "hex"])]
+    file: Option<String>,
+
+    /// Read \n \r \t \0 \\ and \x00 in messages as the bytes that they mean
+    #[arg(short, long)]
+    escape: bool,
+
+    /// Messages are hex digits, with spaces or without
+    #[arg(short = 'x', long, conflicts_with = "escape")]
+    hex: bool,
+
+    /// How replies are printed, a line each; raw has no line ends
+    #[arg(short, long, value_name = "FORM", default_value = "text")]
+    out: Form,
 
     #[command(flatten)]
     framing: FramingFlags,
+
+    #[command(flatten)]
+    talk: TalkFlags,
 }
 
-/// A read takes at most this many bytes, and a write that can wait for more has about
-/// as many.
-const CHUNK: usize = 64 << 10;
-/// How long the sending thread may take to notice that the connection is over.
-const NOTICE: Duration = Duration::from_millis(500);
+/// When to send, to wait, to call again and to leave.
+#[derive(Args)]
+#[command(next_help_heading = "Conversation")]
+struct TalkFlags {
+    /// Send each message when the one before is answered
+    #[arg(long)]
+    wait: bool,
+
+    /// Each message has one reply: one that is missing is a failure
+    #[arg(long)]
+    answered: bool,
+
+    /// Leave after one reply
+    #[arg(short = '1', long, conflicts_with = "max_messages")]
+    one_reply: bool,
+
+    /// Leave after so many replies
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max_messages: Option<u64>,
+
+    /// Send no end (FIN) after the last message
+    #[arg(short, long)]
+    no_close: bool,
+
+    /// How long a call, a message or its reply may take, or off
+    #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "off")]
+    timeout: MaybeSpan,
+
+    /// Call again, up to so many times, and also when the connection is lost
+    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    retry: u32,
+
+    /// Time between two calls
+    #[arg(long, value_name = "TIME", value_parser = units::span, default_value = "1s")]
+    retry_delay: Duration,
+
+    /// Send again what was not answered; the server may have it twice
+    #[arg(long, requires = "wait", requires = "retry")]
+    resend: bool,
+}
+
+/// A client's side of a framing: replies are decoded, messages are encoded.
+type Wire = Pair<AnyFraming, AnyFraming>;
+
+/// What both kinds of conversation know.
+struct Talk {
+    flags: TalkFlags,
+    addr: String,
+    /// Replies after which to leave.
+    most: u64,
+}
 
 impl Send {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let framing = self.framing.pair()?;
-        // It is the server's: messages go out as it takes them in.
-        let host = self.addr.to_string();
-        let framing = Pair::new(framing.encode.for_client(&host), framing.decode.for_client(&host));
-        let arguments = encode_all(&framing.encode, &self.messages)?;
-        let failed = |text| Failure::Runtime(format!("{}: {text}", self.addr));
-        let stream = Arc::new(connect(&self.addr).map_err(failed)?);
-
-        let (writer, outgoing) = (stream.clone(), framing.encode);
-        let (done, sent) = mpsc::channel();
-        thread::spawn(move || {
-            let result = match arguments {
-                Some(bytes) => write(&writer, &bytes),
-                None => send_lines(&outgoing, &writer),
-            };
-            // What was sent before an error still gets its replies. The end cannot be
-            // sent to who is gone already, and reading finds that out.
-            let _ = writer.shutdown(Shutdown::Write);
-            // Nobody listens any more if printing has failed.
-            let _ = done.send(result);
-        });
-
-        let mut printer = Printer { out: BufWriter::new(io::stdout().lock()), count: 0 };
-        let printed = printer.print_all(&framing.decode, &stream);
-        // A write that still waits for the server fails now.
-        let _ = stream.shutdown(Shutdown::Both);
-        match printed {
-            Ok(()) => {}
-            // Who reads the first replies only has what they wanted.
-            Err(Stop::Printing(error)) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            Err(Stop::Printing(error)) => return Err(failed(format!("cannot print: {error}"))),
-            Err(Stop::Reply(error)) => {
-                return Err(failed(format!("reply {}: {error}", printer.count + 1)));
-            }
-            Err(Stop::Receiving(error)) => {
-                return Err(failed(format!("after {} replies: {error}", printer.count)));
-            }
-        }
-        match sent.recv_timeout(NOTICE) {
-            Ok(result) => result.map_err(failed),
-            // It waits for a line that can be sent no more.
-            Err(_) => Err(failed("the server closed before the end of the input".into())),
-        }
-    }
-}
-
-/// All messages as bytes; `None` if there are none to send.
-fn encode_all(framing: &AnyFraming, messages: &[String]) -> Result<Option<Vec<u8>>, Failure> {
-    let mut bytes = Vec::new();
-    for (index, message) in messages.iter().enumerate() {
-        framing
-            .encode(message.as_bytes(), &mut bytes)
-            .map_err(|error| Failure::Usage(format!("message {}: {error}", index + 1)))?;
-    }
-    Ok((!messages.is_empty()).then_some(bytes))
-}
-
-fn connect(addr: &Address) -> Result<TcpStream, String> {
-    let connected = match addr {
-        Address::Tcp(name) => TcpStream::connect(name).and_then(|stream| {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        }),
-        // To recv, send and shutdown one stream is as good as another.
-        Address::Unix(path) => UnixStream::connect(path).map(|s| OwnedFd::from(s).into()),
-    };
-    connected.map_err(|error| {
-        let advice = match error.kind() {
-            ErrorKind::ConnectionRefused | ErrorKind::NotFound => "; does the server run?",
-            _ => "",
+        let notation = match (self.escape, self.hex) {
+            (true, _) => Notation::Escaped,
+            (_, true) => Notation::Hex,
+            _ => Notation::Plain,
         };
-        format!("cannot connect: {error}{advice}")
+        let server = self.framing.pair()?;
+        let addr = self.addr.to_string();
+        // It is the server's: messages go out as it takes them in.
+        let wire: Wire =
+            Pair::new(server.encode.for_client(&addr), server.decode.for_client(&addr));
+        let arguments = arguments(&wire.encode, notation, &self.messages)?;
+        let most = match self.talk.one_reply {
+            true => 1,
+            false => self.talk.max_messages.unwrap_or(u64::MAX),
+        };
+        let talk = Talk { flags: self.talk, addr, most };
+        let saved = terminal::Saved::now();
+        let (source, output) = match (arguments, self.file) {
+            (Some(all), _) => (Source::arguments(all), Output::new(self.out)),
+            (None, Some(file)) => (file_source(&wire.encode, &file)?, Output::new(self.out)),
+            (None, None) if terminal::is_there() => {
+                terminal::open(notation, &wire.encode, self.out)?
+            }
+            (None, None) => (Source::stdin(notation, &wire.encode), Output::new(self.out)),
+        };
+        let mut client = Client::new(talk.addr.clone(), wire, talk.options());
+        client.connect().map_err(|error| {
+            let mut report = Report::of(&error);
+            report.unsent(source.rest(), 0);
+            report.failure()
+        })?;
+        source.greet();
+        let done = match talk.flags.wait {
+            true => request::converse(talk, client, source, output),
+            false => stream::converse(talk, client, source, output),
+        };
+        // Whoever ends first, the terminal may be in the middle of a line.
+        saved.restore();
+        done
+    }
+}
+
+impl Talk {
+    fn options(&self) -> ClientOptions {
+        let time = self.flags.timeout.0;
+        let retry = Retry::every(self.flags.retry.saturating_add(1), self.flags.retry_delay);
+        let options = ClientOptions::default()
+            .read_timeout(time)
+            .write_timeout(time)
+            .retry(retry)
+            .answered(self.keeps());
+        time.into_iter().fold(options, ClientOptions::connect_timeout)
+    }
+
+    /// Whether the client keeps messages until they are answered. On the one connection
+    /// of a conversation without retries a count says as much, and servers that answer
+    /// nothing can be sent any amount.
+    fn keeps(&self) -> bool {
+        self.is_strict() || self.flags.retry > 0
+    }
+
+    /// Whether a missing reply is a failure.
+    fn is_strict(&self) -> bool {
+        self.flags.wait || self.flags.answered
+    }
+}
+
+/// All messages, each as it can be sent; `None` if there are none.
+fn arguments(
+    framing: &AnyFraming,
+    notation: Notation,
+    texts: &[String],
+) -> Result<Option<Arc<[Vec<u8>]>>, Failure> {
+    let messages = texts.iter().enumerate().map(|(index, text)| {
+        let wrong = |error: String| Failure::Usage(format!("message {}: {error}", index + 1));
+        let message = notation.read(text.as_bytes()).map_err(wrong)?;
+        sendable(framing, &message).map_err(wrong)?;
+        Ok(message)
+    });
+    let messages = messages.collect::<Result<Arc<[_]>, _>>()?;
+    Ok((!messages.is_empty()).then_some(messages))
+}
+
+fn file_source(framing: &AnyFraming, file: &str) -> Result<Source, Failure> {
+    let named = match file {
+        "-" => "stdin",
+        file => file,
+    };
+    let message = notation::read_file(framing, file)
+        .map_err(|error| Failure::Usage(format!("--file {named}: {error}")))?;
+    sendable(framing, &message).map_err(|error| Failure::Usage(format!("{named}: {error}")))?;
+    Ok(Source::arguments(vec![message].into()))
+}
+
+fn sendable(framing: &AnyFraming, message: &[u8]) -> Result<(), String> {
+    framing.encode(message, &mut Vec::new()).map_err(|error| error.to_string())
+}
+
+/// Who reads the first replies only has what they wanted.
+fn printed(result: io::Result<()>) -> Result<(), Option<Failure>> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => None,
+        _ => Some(Failure::Runtime(format!("cannot print: {error}"))),
     })
 }
 
-/// Sends the lines of stdin, as they come.
-fn send_lines(framing: &AnyFraming, stream: &TcpStream) -> Result<(), String> {
-    if io::stdin().is_terminal() {
-        eprintln!("(type lines, Ctrl-D to end)");
-    }
-    let mut input = BufReader::with_capacity(CHUNK, io::stdin());
-    let (mut line, mut bytes) = (Vec::new(), Vec::new());
-    for number in 1_u64.. {
-        line.clear();
-        let count = input.read_until(b'\n', &mut line);
-        if count.map_err(|error| format!("cannot read stdin: {error}"))? == 0 {
-            break;
-        }
-        let message = line.strip_suffix(b"\n").unwrap_or(&line);
-        let encoded = framing.encode(message, &mut bytes);
-        // The line that typing or a pipe is to wait for is the last one that has come.
-        if encoded.is_err() || bytes.len() >= CHUNK || input.buffer().is_empty() {
-            write(stream, &bytes)?;
-            bytes.clear();
-        }
-        encoded.map_err(|error| format!("line {number}: {error}; it and the rest is not sent"))?;
-    }
-    write(stream, &bytes)
-}
-
-fn write(mut stream: &TcpStream, bytes: &[u8]) -> Result<(), String> {
-    stream.write_all(bytes).map_err(|error| format!("cannot send all of it: {error}"))
-}
-
-/// Replies on their way to stdout.
-struct Printer<W> {
-    out: W,
-    count: u64,
-}
-
-/// Why no more replies are printed.
-enum Stop {
-    Receiving(io::Error),
-    Reply(FrameError),
-    Printing(io::Error),
-}
-
-impl<W: Write> Printer<W> {
-    /// Prints replies until the server closes.
-    fn print_all(&mut self, framing: &AnyFraming, mut stream: &TcpStream) -> Result<(), Stop> {
-        let (mut state, mut input, mut chunk) = (Default::default(), Vec::new(), vec![0; CHUNK]);
-        loop {
-            let count = match stream.read(&mut chunk) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                result => result.map_err(Stop::Receiving)?,
-            };
-            input.extend_from_slice(&chunk[..count]);
-            let mut printed = Ok(());
-            let rest = framing.each(&mut state, &mut input, count == 0, |reply| {
-                printed = self.print(reply);
-                if printed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            self.out.flush().map_err(Stop::Printing)?;
-            printed?;
-            input.drain(..rest.map_err(Stop::Reply)?.used);
-            if count == 0 {
-                return Ok(());
-            }
-        }
-    }
-
-    fn print(&mut self, reply: Result<&[u8], FrameError>) -> Result<(), Stop> {
-        let reply = reply.map_err(Stop::Reply)?;
-        self.count += 1;
-        self.out.write_all(reply).and_then(|()| self.out.write_all(b"\n")).map_err(Stop::Printing)
+/// What one error says of the message that it concerns.
+fn encode_error(error: &ClientError) -> Option<String> {
+    match error {
+        ClientError::Encode(error) => Some(error.to_string()),
+        _ => None,
     }
 }

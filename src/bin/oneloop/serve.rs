@@ -15,6 +15,7 @@ use crate::address::{self, Address};
 use crate::ending::Ending;
 use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
+use crate::preflight::OTHER_DESCRIPTORS;
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -291,26 +292,23 @@ impl LimitFlags {
     /// As many connections as were asked for, if there are descriptors for them; if
     /// none were, as many as there are descriptors for.
     fn connections(&self, preset: Option<usize>) -> Result<usize, Failure> {
-        /// Descriptors that are no connections: standard streams, epoll, wakers,
-        /// listeners, the reserve.
-        const OTHERS: usize = 24;
         const DEFAULT: usize = 10_000;
         let raised = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
         let descriptors = usize::try_from(raised).unwrap_or(usize::MAX);
-        let possible = descriptors.saturating_sub(OTHERS).max(1);
+        let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         match self.max_connections {
             None => Ok(preset.unwrap_or(DEFAULT).min(possible)),
             Some(asked) if asked <= possible => Ok(asked),
             Some(asked) => Err(Failure::Usage(format!(
                 "--max-connections {asked} takes {} descriptors, and this process may have \
                  {descriptors}; ask for {possible} at most, or raise the hard limit (ulimit -Hn)",
-                asked.saturating_add(OTHERS)
+                asked.saturating_add(OTHER_DESCRIPTORS)
             ))),
         }
     }
 }
 
-fn cannot_listen(addr: &Address, error: &io::Error) -> String {
+pub(crate) fn cannot_listen(addr: &Address, error: &io::Error) -> String {
     let advice = match (addr, error.kind()) {
         (Address::Tcp(_), ErrorKind::AddrInUse) => {
             "; see who has it with `ss -ltnp`, or let -l 127.0.0.1:0 choose"

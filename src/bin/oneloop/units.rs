@@ -14,6 +14,16 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
 }
 
+/// Bytes, as people read them.
+pub(crate) fn bytes(count: u64) -> String {
+    match count {
+        0..10_000 => format!("{count} bytes"),
+        10_000..10_000_000 => format!("{} KiB", count >> 10),
+        10_000_000..10_000_000_000 => format!("{} MiB", count >> 20),
+        _ => format!("{} GiB", count >> 30),
+    }
+}
+
 /// A number of things; k and m count by 1000.
 pub(crate) fn count(text: &str) -> Result<usize, String> {
     let (digits, unit) = match text.as_bytes().last() {
@@ -24,6 +34,22 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<usize>().ok());
     let count = number.flatten().and_then(|number| number.checked_mul(unit));
     count.ok_or("not a number, like 500 or 10k".into())
+}
+
+/// So many a second; k and m count by 1000, fractions are allowed.
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
+    let (digits, unit) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1e3),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1e6),
+        _ => (text, 1.0),
+    };
+    let plain = digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let number = digits.parse::<f64>().ok().filter(|_| plain).map(|number| number * unit);
+    match number {
+        Some(rate) if rate > 0.0 => Ok(rate),
+        Some(_) => Err("nothing happens at a rate of zero; say more, like 0.5 or 10k".into()),
+        None => Err("not a rate, like 500, 2.5k or 1m a second".into()),
+    }
 }
 
 /// A time span: us, ms, s, m, h, and s if there is no unit. Zero is refused: it
@@ -96,6 +122,10 @@ mod tests {
         assert_eq!(maybe_span("off"), Ok(MaybeSpan(None)));
         assert_eq!((count("10k"), count("2m"), count("7")), (Ok(10_000), Ok(2_000_000), Ok(7)));
         assert_eq!((mode("660"), mode("0700"), mode("0")), (Ok(0o660), Ok(0o700), Ok(0)));
+        assert_eq!((rate("2.5k"), rate("0.5"), rate("1m")), (Ok(2500.0), Ok(0.5), Ok(1e6)));
+        for text in ["", "k", "0", "0.0", "-1", "+1", "1e3", "inf", "NaN", "1.1.1", "1 k"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
         for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
             assert!(mode(text).is_err(), "{text}");
         }

@@ -144,6 +144,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             service: &mut self.service,
             pool: &mut work.pool,
             replies: &mut work.replies,
+            posted: work.post.size(),
             post: &mut work.post,
             traffic: &mut self.counters.traffic,
             info,

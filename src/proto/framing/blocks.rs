@@ -10,6 +10,8 @@
 //! 16 bytes at a time and collects in bytes, then a transposition of 8 x 8 bits. The
 //! obvious `mask |= bit << place` for each byte is five times slower.
 
+use std::ops::BitOr;
+
 /// Bytes looked at together.
 pub(super) const BLOCK: usize = 64;
 
@@ -29,6 +31,16 @@ impl Found {
     #[inline(always)]
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0
+    }
+}
+
+/// Of either kind.
+impl BitOr for Found {
+    type Output = Self;
+
+    #[inline(always)]
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::{AnyFraming, FrameError, Framing};
+use super::{AnyFraming, FrameError, Framing, Json, Xml};
 
 /// What a stream was decoded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -195,6 +195,38 @@ pub fn any_framing(data: &[u8]) -> Result<(), Box<Difference>> {
     let Some((&choice, data)) = data.split_first() else { return Ok(()) };
     let spec = SPECS[usize::from(choice) % SPECS.len()];
     let framing: AnyFraming = spec.parse().expect("the list is of right ones");
+    any_cuts(&framing, data)
+}
+
+/// [`any_cuts`] of `json`, with limits that short streams reach.
+///
+/// # Errors
+///
+/// The difference, if the framing breaks its contract.
+pub fn any_json(data: &[u8]) -> Result<(), Box<Difference>> {
+    any_cuts(&Json::default().max(4096).depth(16), data)
+}
+
+/// [`any_cuts`] of `xml`, with limits that short streams reach.
+///
+/// # Errors
+///
+/// The difference, if the framing breaks its contract.
+pub fn any_xml(data: &[u8]) -> Result<(), Box<Difference>> {
+    any_cuts(&Xml::default().max(4096).depth(16), data)
+}
+
+/// [`any_cuts`] of `http`. The first byte of `data` chooses the side: requests if it is
+/// even, responses if it is odd.
+///
+/// # Errors
+///
+/// The difference, if the framing breaks its contract.
+#[cfg(feature = "http")]
+pub fn any_http(data: &[u8]) -> Result<(), Box<Difference>> {
+    let Some((side, data)) = data.split_first() else { return Ok(()) };
+    let framing = super::Http::default().max(4096);
+    let framing = if side % 2 == 0 { framing } else { framing.client("a") };
     any_cuts(&framing, data)
 }
 
@@ -385,17 +417,15 @@ mod tests {
         }
     }
 
-    /// What the fuzzer runs, on every machine and for a moment; what it has found goes
-    /// into `FOUND`.
+    /// What the fuzzer runs, on every machine and for a moment; what it has found is
+    /// among its seeds, which `tests/fuzz_seeds.rs` runs.
     #[test]
     fn any_bytes_in_any_framing_are_the_same_however_they_are_cut() {
-        const FOUND: [&[u8]; 1] = [b""];
         let check = |data: &[u8]| {
             if let Err(difference) = any_framing(data) {
                 panic!("{}: {difference}", data.escape_ascii());
             }
         };
-        FOUND.into_iter().for_each(check);
         let tokens: [&[u8]; 20] = [
             b"\n",
             b"\r\n",
@@ -430,6 +460,30 @@ mod tests {
             }
             check(&data);
         }
+    }
+
+    /// A seed is named after the SPEC that its first byte chooses, and `.what` may stand
+    /// behind that. Who changes the list has to change the seeds.
+    #[test]
+    fn every_framing_has_a_seed_to_be_fuzzed_from_and_every_seed_its_framing() {
+        let mut missing: Vec<&str> = SPECS.to_vec();
+        let seeds = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/seeds/framings");
+        for seed in std::fs::read_dir(seeds).expect("seeds are beside the sources") {
+            let seed = seed.expect("a directory").path();
+            let data = std::fs::read(&seed).expect("a file");
+            let name = seed.file_stem().expect("a name").to_string_lossy();
+            let Some(spec) = SPECS.get(usize::from(data[0])) else {
+                assert!(name.starts_with("http") && !cfg!(feature = "http"), "{name}");
+                continue;
+            };
+            let words: Vec<&str> = spec
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .filter(|word| !word.is_empty())
+                .collect();
+            assert_eq!(name, words.join("-"), "{}: {spec}", seed.display());
+            missing.retain(|other| other != spec);
+        }
+        assert_eq!(missing, [""; 0], "framings without a seed");
     }
 
     #[test]

@@ -329,6 +329,8 @@ mod tests {
             ("a point",                   z(),     b"5.000000",                   vec![],               "byte 1 is 0x2e"),
             ("a letter, at once",         z(),     b"00000002hi0a",               vec![b"hi"],          "byte 1 is 0x61"),
             ("another script's digit",    z(),     "٣0000005".as_bytes(),         vec![],               "byte 0 is 0xd9"),
+            ("a wide digit",              z(),     "0000000１".as_bytes(),        vec![],               "byte 7 is 0xef"),
+            ("a raised digit",            s(),     "²       ".as_bytes(),         vec![],               "byte 0 is 0xc2"),
             ("spaces on the right",       s(),     b"2       hi0       ",         vec![b"hi", b""],     ""),
             ("leading zeros pass",        s(),     b"00002   hi",                 vec![b"hi"],          ""),
             ("no spaces needed",          s(),     b"00000002hi",                 vec![b"hi"],          ""),

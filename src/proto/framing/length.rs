@@ -304,6 +304,43 @@ mod tests {
         }
     }
 
+    /// Whatever is added to them, they are too long: nothing wraps round to something small.
+    #[test]
+    fn lengths_near_the_largest_number_are_refused_with_any_settings() {
+        for endian in [Endian::Big, Endian::Little] {
+            for (adjust, offset) in [(0, 0), (1, 0), (16, 3), (-1, 0), (-12, 4)] {
+                for value in (u64::MAX - 15..=u64::MAX).chain([1 << 63, (1 << 63) - 1]) {
+                    let mut bytes = vec![b'x'; offset];
+                    bytes.extend(match endian {
+                        Endian::Big => value.to_be_bytes(),
+                        Endian::Little => value.to_le_bytes(),
+                    });
+                    let framing = LengthField::new(8, endian).offset(offset).adjust(adjust).max(4);
+                    let outcome = check::splits(&framing, &bytes).unwrap_or_else(|e| panic!("{e}"));
+                    let refused = matches!(outcome.error, Some(FrameError::TooLong { .. }));
+                    assert!(refused, "{value:#x}, {framing:?}: {outcome:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_length_that_counts_the_header_and_is_smaller_than_it_is_refused() {
+        for endian in [Endian::Big, Endian::Little] {
+            let framing = LengthField::new(2, endian).offset(2).adjust(-4).max(9);
+            for value in 0..4_u16 {
+                let [first, second] = match endian {
+                    Endian::Big => value.to_be_bytes(),
+                    Endian::Little => value.to_le_bytes(),
+                };
+                let stream = [b'x', b'y', first, second, b'a'];
+                let outcome = check::splits(&framing, &stream).unwrap_or_else(|e| panic!("{e}"));
+                let expected = FrameError::BadLength { value: value.into(), adjust: -4 };
+                assert_eq!((outcome.items, outcome.error), (vec![], Some(expected)), "{value}");
+            }
+        }
+    }
+
     #[test]
     fn encoding_and_decoding_are_each_others_inverse() {
         for width in [1, 2, 3, 4, 8] {

@@ -15,15 +15,16 @@ use std::mem;
 
 use memchr::memchr;
 
-use super::blocks::{self, BLOCK, find};
+use super::blocks::{BLOCK, find};
 use super::{ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, check_len, spec};
 
 /// One XML document (XML 1.0, in UTF-8 or another encoding that has ASCII in it) is one
 /// message, from its first `<` to the end of its root element; prolog and comments
 /// before the root belong to it.
 ///
-/// White space between documents is skipped, and a byte order mark of UTF-8. A message is written with LF behind it;
-/// whether it is XML is the service's business. SPEC word `xml`.
+/// White space between documents is skipped, and a byte order mark of UTF-8. UTF-16 and
+/// its like are refused, in their bytes or in the XML declaration. A message is written
+/// with LF behind it; whether it is XML is the service's business. SPEC word `xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Xml {
     max: usize,
@@ -57,6 +58,8 @@ const DEFAULT_DEPTH: usize = 128;
 const MAX_DEPTH: usize = 1 << 16;
 /// What UTF-8 may begin with.
 const BOM: [u8; 3] = [0xef, 0xbb, 0xbf];
+/// Behind the `<?` that a document begins with.
+const FIRST: usize = 2;
 /// Attributes of one element. More make common parsers slow.
 const MAX_ATTRIBUTES: usize = 256;
 
@@ -94,98 +97,82 @@ enum Place {
     Instruction,
 }
 
-/// Where `<`, `>` and quotes are in one block.
-#[derive(Clone, Copy)]
-struct Found {
-    less: u64,
-    greater: u64,
-    double: u64,
-    single: u64,
-    /// Any of them: what matters in a tag.
-    any: u64,
-}
-
-impl Found {
-    #[inline(always)]
-    fn of(block: &[u8; BLOCK]) -> Self {
-        let [less, greater, double, single] =
-            find(block, |byte| [byte == b'<', byte == b'>', byte == b'"', byte == b'\'']);
-        let [less, greater, double] = [less, greater, double].map(blocks::Found::places);
-        // Few documents have quotes of both kinds.
-        let single = if single.is_empty() { 0 } else { single.places() };
-        Self { less, greater, double, single, any: less | greater | double | single }
-    }
-}
-
-/// Goes from mark to mark.
+/// Goes from mark to mark: from one `<`, `>` or quote to the next.
+///
+/// One search for all of them, and then a look at the byte, is faster than a search for
+/// each: most of the time the next mark is the one that is waited for.
 struct Marks<'a> {
     value: &'a [u8],
     /// Where the block begins that `found` is of.
     base: usize,
-    found: Found,
+    /// The places in it that have not been visited.
+    found: u64,
 }
 
 impl<'a> Marks<'a> {
     #[inline(always)]
     fn new(value: &'a [u8], from: usize) -> Self {
-        Self { value, base: from, found: Self::look(value, from) }
+        let mut marks = Self { value, base: from, found: 0 };
+        marks.look();
+        marks
     }
 
+    /// Looks for marks in the block at `base`.
     #[inline(always)]
-    fn look(value: &[u8], base: usize) -> Found {
-        let rest = value.get(base..).unwrap_or(&[]);
-        match rest.first_chunk() {
-            Some(block) => Found::of(block),
+    fn look(&mut self) {
+        let rest = self.value.get(self.base..).unwrap_or(&[]);
+        // `<` and `>` differ in one bit. Fewer kinds than three are slower: of those the
+        // compiler makes no vector instructions.
+        let kinds = |byte: u8| [byte | 2 == b'>', byte == b'"', byte == b'\''];
+        let [tags, double, single] = match rest.first_chunk() {
+            Some(block) => find(block, kinds),
             None => {
                 let mut block = [b' '; BLOCK];
                 block[..rest.len()].copy_from_slice(rest);
-                Found::of(&block)
+                find(&block, kinds)
             }
-        }
+        };
+        self.found = (tags | double | single).places();
     }
 
-    /// The next place, not before `from`, of a kind. Asked for places further and further
-    /// on.
+    /// The next mark.
     #[inline(always)]
-    fn next(&mut self, from: usize, kind: impl Fn(&Found) -> u64) -> Option<usize> {
-        let mut from = from;
+    fn next(&mut self) -> Option<usize> {
+        while self.found == 0 {
+            self.base += BLOCK;
+            if self.base >= self.value.len() {
+                return None;
+            }
+            self.look();
+        }
+        let at = self.base + self.found.trailing_zeros() as usize;
+        self.found &= self.found - 1;
+        Some(at)
+    }
+
+    /// The next mark that is this byte, which may be far away: what a whole block lacks
+    /// is searched faster than looked for.
+    #[inline(always)]
+    fn far(&mut self, byte: u8) -> Option<usize> {
+        let mut whole = false;
         loop {
-            if let Some(shift @ 0..BLOCK) = from.checked_sub(self.base) {
-                let marks = kind(&self.found) >> shift;
-                if marks != 0 {
-                    return Some(from + marks.trailing_zeros() as usize);
+            while self.found != 0 {
+                let at = self.base + self.found.trailing_zeros() as usize;
+                self.found &= self.found - 1;
+                if self.value[at] == byte {
+                    return Some(at);
                 }
             }
             self.base += BLOCK;
             if self.base >= self.value.len() {
                 return None;
             }
-            from = from.max(self.base);
-            self.found = Self::look(self.value, self.base);
+            if whole {
+                self.base += memchr(byte, &self.value[self.base..])?;
+            }
+            self.look();
+            whole = true;
         }
-    }
-
-    /// The same for one byte, which may be far away: what a whole block lacks is
-    /// searched faster than looked for.
-    #[inline(always)]
-    fn far(&mut self, from: usize, byte: u8, kind: impl Fn(&Found) -> u64) -> Option<usize> {
-        if let Some(shift @ 0..BLOCK) = from.checked_sub(self.base) {
-            let marks = kind(&self.found) >> shift;
-            if marks != 0 {
-                return Some(from + marks.trailing_zeros() as usize);
-            }
-            self.base += BLOCK;
-            if self.base >= self.value.len() {
-                return None;
-            }
-            self.found = Self::look(self.value, self.base);
-            if kind(&self.found) == 0 {
-                let rest = self.value.get(self.base + BLOCK..)?;
-                self.base += BLOCK + memchr(byte, rest)?;
-                self.found = Self::look(self.value, self.base);
-            }
-        }
-        self.next(from.max(self.base), kind)
     }
 }
 
@@ -214,34 +201,21 @@ impl Walk {
                 let Some(_) = self.open(value, at)? else { return Ok(None) };
                 at += 1;
             }
+            // The two that are most of them, without a jump table.
+            if matches!(self.place, Place::StartTag | Place::Quoted(_) | Place::EndTag) {
+                let mark = if self.place == Place::EndTag {
+                    self.end_tag(value, &mut marks)?
+                } else {
+                    self.start_tag(value, &mut marks, limit)?
+                };
+                match mark {
+                    Some(mark) if self.depth == 0 => return Ok(Some(mark + 1)),
+                    Some(mark) => at = mark + 1,
+                    None => return Ok(None),
+                }
+                continue;
+            }
             let mark = match self.place {
-                Place::StartTag | Place::Quoted(_) => {
-                    if self.place != Place::StartTag {
-                        let Some(quote) = self.unquoted(at, &mut marks) else { return Ok(None) };
-                        at = quote + 1;
-                    }
-                    loop {
-                        let Some(mark) = marks.next(at, |m| m.any) else { return Ok(None) };
-                        if self.start_tag(value, mark, limit)? {
-                            return Ok(Some(mark + 1));
-                        }
-                        if self.place == Place::Text {
-                            break Some(mark);
-                        }
-                        let quote = self.unquoted(mark + 1, &mut marks);
-                        let Some(quote) = quote else { return Ok(None) };
-                        at = quote + 1;
-                    }
-                }
-                Place::EndTag => {
-                    let mark = marks.next(at, |m| m.greater | m.less);
-                    if let Some(mark) = mark
-                        && self.end_tag(value, mark)?
-                    {
-                        return Ok(Some(mark + 1));
-                    }
-                    mark
-                }
                 Place::Bang => {
                     let mark = self.bang(value, at)?;
                     if mark.is_none() {
@@ -250,9 +224,14 @@ impl Walk {
                     }
                     mark
                 }
-                Place::Text | Place::Open | Place::Comment | Place::CData | Place::Instruction => {
-                    let mark = marks.far(at, b'>', |m| m.greater);
-                    if mark.is_some_and(|mark| self.ends(&value[..mark])) {
+                _ => {
+                    let mark = marks.far(b'>');
+                    if let Some(mark) = mark
+                        && self.ends(&value[..mark])
+                    {
+                        if self.place == Place::Instruction && self.since == FIRST {
+                            check_encoding(&value[FIRST..mark])?;
+                        }
                         self.place = Place::Text;
                     }
                     mark
@@ -265,19 +244,6 @@ impl Walk {
         }
     }
 
-    /// Looks for the quote that ends an attribute.
-    #[inline(always)]
-    fn unquoted(&mut self, at: usize, marks: &mut Marks<'_>) -> Option<usize> {
-        let quote = match self.place {
-            Place::Quoted(b'"') => marks.next(at, |m| m.double),
-            _ => marks.next(at, |m| m.single),
-        };
-        if quote.is_some() {
-            self.place = Place::StartTag;
-        }
-        quote
-    }
-
     /// Looks for `<`: in the prolog nothing but white space stands before it.
     #[inline(always)]
     fn text(
@@ -286,39 +252,51 @@ impl Walk {
         at: usize,
         marks: &mut Marks<'_>,
     ) -> Result<Option<usize>, FrameError> {
-        let found = if self.depth > 0 {
-            marks.far(at, b'<', |m| m.less)
-        } else {
-            value[at..].iter().position(|&byte| !is_space(byte)).map(|skipped| at + skipped)
-        };
-        if let Some(at) = found {
-            if value[at] != b'<' {
+        let less = if self.depth > 0 { marks.far(b'<') } else { marks.next() };
+        if self.depth == 0 {
+            let between = &value[at..less.unwrap_or(value.len())];
+            let text = between.iter().position(|&byte| !is_space(byte)).map(|off| at + off);
+            if let Some(at) = text.or(less.filter(|&mark| value[mark] != b'<')) {
                 return Err(wrong(value, at, "white space or < before the root element"));
             }
+        }
+        if less.is_some() {
             self.place = Place::Open;
         }
-        Ok(found)
+        Ok(less)
     }
 
     /// Looks at the byte behind `<`.
     #[inline(always)]
     fn open(&mut self, value: &[u8], at: usize) -> Result<Option<usize>, FrameError> {
         let Some(&byte) = value.get(at) else { return Ok(None) };
-        self.place = match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'_' | b':' | 0x80.. => {
-                self.attributes = 0;
-                Place::StartTag
-            }
-            b'/' if self.depth > 0 => Place::EndTag,
-            b'/' => return Err(wrong(value, at, "no end tag before the root element")),
-            b'!' => Place::Bang,
-            b'?' => {
-                self.since = at + 1;
-                Place::Instruction
-            }
-            _ => return Err(wrong(value, at, "a name, /, ! or ? behind <")),
+        // Most are one of two.
+        self.place = if byte == b'/' && self.depth > 0 {
+            Place::EndTag
+        } else if byte.is_ascii_alphabetic() {
+            self.attributes = 0;
+            Place::StartTag
+        } else {
+            self.open_rarely(value, at)?
         };
         Ok(Some(at))
+    }
+
+    #[cold]
+    fn open_rarely(&mut self, value: &[u8], at: usize) -> Result<Place, FrameError> {
+        match value[at] {
+            b'_' | b':' | 0x80.. => {
+                self.attributes = 0;
+                Ok(Place::StartTag)
+            }
+            b'/' => Err(wrong(value, at, "no end tag before the root element")),
+            b'!' => Ok(Place::Bang),
+            b'?' => {
+                self.since = at + 1;
+                Ok(Place::Instruction)
+            }
+            _ => Err(wrong(value, at, "a name, /, ! or ? behind <")),
+        }
     }
 
     /// Looks at what stands behind `<!`. Returns its last byte, if it has come.
@@ -349,42 +327,67 @@ impl Walk {
         Ok(Some(at + word.len() - 1))
     }
 
-    /// A mark in a start tag. True if it ends the document.
+    /// Looks for the end of a start tag, past its attributes.
     #[inline(always)]
-    fn start_tag(&mut self, value: &[u8], at: usize, limit: usize) -> Result<bool, FrameError> {
-        match value[at] {
-            b'>' if self.depth == limit => Err(FrameError::TooDeep { max: limit }),
-            // An empty element.
-            b'>' if value[at - 1] == b'/' => {
+    fn start_tag(
+        &mut self,
+        value: &[u8],
+        marks: &mut Marks<'_>,
+        limit: usize,
+    ) -> Result<Option<usize>, FrameError> {
+        loop {
+            if let Place::Quoted(quote) = self.place {
+                loop {
+                    let Some(at) = marks.next() else { return Ok(None) };
+                    if value[at] == quote {
+                        break;
+                    }
+                }
+                self.place = Place::StartTag;
+            }
+            let Some(at) = marks.next() else { return Ok(None) };
+            // Not a match, of which a jump table is made.
+            let byte = value[at];
+            if byte == b'>' {
+                if self.depth == limit {
+                    return Err(FrameError::TooDeep { max: limit });
+                }
                 self.place = Place::Text;
-                Ok(self.depth == 0)
+                // An empty element is closed already.
+                self.depth += usize::from(value[at - 1] != b'/');
+                return Ok(Some(at));
             }
-            b'>' => {
-                self.place = Place::Text;
-                self.depth += 1;
-                Ok(false)
+            if byte == b'<' {
+                return Err(wrong(value, at, "the > of a tag before another <"));
             }
-            b'<' => Err(wrong(value, at, "the > of a tag before another <")),
-            _ if self.attributes == MAX_ATTRIBUTES => {
-                Err(FrameError::Invalid { what: "more than 256 attributes in one element" })
+            if self.attributes == MAX_ATTRIBUTES {
+                let what = "more than 256 attributes in one element";
+                return Err(FrameError::Invalid { what });
             }
-            quote => {
-                self.attributes += 1;
-                self.place = Place::Quoted(quote);
-                Ok(false)
-            }
+            self.attributes += 1;
+            self.place = Place::Quoted(byte);
         }
     }
 
-    /// A mark in an end tag. True if it ends the document.
+    /// Looks for the end of an end tag.
     #[inline(always)]
-    fn end_tag(&mut self, value: &[u8], at: usize) -> Result<bool, FrameError> {
-        if value[at] == b'<' {
-            return Err(wrong(value, at, "the > of a tag before another <"));
+    fn end_tag(
+        &mut self,
+        value: &[u8],
+        marks: &mut Marks<'_>,
+    ) -> Result<Option<usize>, FrameError> {
+        loop {
+            let Some(at) = marks.next() else { return Ok(None) };
+            match value[at] {
+                b'>' => {
+                    self.place = Place::Text;
+                    self.depth -= 1;
+                    return Ok(Some(at));
+                }
+                b'<' => return Err(wrong(value, at, "the > of a tag before another <")),
+                _ => {}
+            }
         }
-        self.place = Place::Text;
-        self.depth -= 1;
-        Ok(self.depth == 0)
     }
 
     /// Whether the `>` behind `value` ends the comment, CDATA or instruction. What opens
@@ -397,6 +400,28 @@ impl Walk {
             _ => b"?",
         };
         value.get(self.since..).is_some_and(|content| content.ends_with(end))
+    }
+}
+
+/// Refuses an XML declaration that names an encoding in which `<` is not always the byte
+/// `<`: where its documents end cannot be said here. One that lies would be believed by
+/// whoever parses the message.
+fn check_encoding(declaration: &[u8]) -> Result<(), FrameError> {
+    const OTHERS: [&[u8]; 8] =
+        [b"utf-16", b"utf-32", b"utf-7", b"ucs-", b"iso-10646", b"iso-2022", b"hz", b"ebcdic"];
+    let Some([space, rest @ ..]) = declaration.strip_prefix(b"xml") else { return Ok(()) };
+    let word = b"encoding";
+    let found = rest.windows(word.len()).position(|bytes| bytes == word);
+    let Some(found) = found.filter(|_| is_space(*space)) else { return Ok(()) };
+    let mut name = &rest[found + word.len()..];
+    while let [b' ' | b'\t' | b'\r' | b'\n' | b'=' | b'"' | b'\'', behind @ ..] = name {
+        name = behind;
+    }
+    let named =
+        |other: &&[u8]| name.get(..other.len()).is_some_and(|n| n.eq_ignore_ascii_case(other));
+    match OTHERS.iter().any(named) {
+        true => Err(FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
+        false => Ok(()),
     }
 }
 
@@ -500,6 +525,8 @@ mod tests {
             ("glued",               "<a><b/></a><c></c>",                       &["<a><b/></a>", "<c></c>"]),
             ("a byte order mark",   "\u{feff}<a/>\n\u{feff} <b/>",              &["<a/>", "<b/>"]),
             ("a prolog",            "<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>", &["<?xml version=\"1.0\"?>\n<!-- c --><?p?> <a/>"]),
+            ("declared encodings",  "<?xml encoding='utf-8'?><a/><?xml encoding=\"ISO-8859-1\"?><b/>", &["<?xml encoding='utf-8'?><a/>", "<?xml encoding=\"ISO-8859-1\"?><b/>"]),
+            ("no declarations",     "<?xmlx encoding='utf-16'?><a/><b><?xml encoding='utf-16'?></b>", &["<?xmlx encoding='utf-16'?><a/>", "<b><?xml encoding='utf-16'?></b>"]),
             ("marks in quotes",     "<a b=\"/>'<\" c='>\"'>x</a>",              &["<a b=\"/>'<\" c='>\"'>x</a>"]),
             ("marks in comments",   "<a><!-- </a> <b> -- > ' --></a>",          &["<a><!-- </a> <b> -- > ' --></a>"]),
             ("the shortest comment", "<a><!----></a><b><!--->--></b>",          &["<a><!----></a>", "<b><!--->--></b>"]),
@@ -539,6 +566,8 @@ mod tests {
             ("UTF-16, marked",          b"\xff\xfe<\0".to_vec(),                0, bad(0, 0xff, "the < of an XML document")),
             ("UTF-16, the other order", b"\0<\0a".to_vec(),                     0, bad(0, 0, "the < of an XML document")),
             ("UTF-16, not marked",      b"<\0a\0>\0".to_vec(),                 0, bad(1, 0, "a name, /, ! or ? behind <")),
+            ("UTF-16, declared",        b"<?xml version='1.0' encoding = \"UTF-16\"?><a/>".to_vec(), 0, FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
+            ("another, declared",       b"<?xml version='1.0' encoding='iso-2022-jp'?><a/>".to_vec(), 0, FrameError::Invalid { what: "an encoding that does not have ASCII in it" }),
             ("a DOCTYPE",               b"<?xml?><!DOCTYPE lolz [<!ENTITY lol 'lol'>]><a/>".to_vec(), 0, bad(9, b'D', doctype)),
             ("a declaration inside",    b"<a><!ELEMENT a></a>".to_vec(),        0, bad(5, b'E', doctype)),
             ("half a comment",          b"<!-x".to_vec(),                       0, bad(3, b'x', rest)),

@@ -136,7 +136,12 @@ fn request_facts(
     for field in fields {
         // By length first: most fields are none of these.
         match field.name.len() {
-            4 if field.name.eq_ignore_ascii_case("host") => hosts += 1,
+            4 if field.name.eq_ignore_ascii_case("host") => {
+                hosts += 1;
+                if !is_host(field.value) {
+                    return Err(refuse("Host is not the name of one host"));
+                }
+            }
             6 if field.name.eq_ignore_ascii_case("expect") => {
                 expects |= field.value.trim_ascii().eq_ignore_ascii_case(b"100-continue");
             }
@@ -184,6 +189,21 @@ fn response_facts(
         (_, None) => Body::UntilEnd,
     };
     Ok(Facts { head, body, exchange: Exchange::None, expects: false, interim: status < 200 })
+}
+
+/// Whether nobody can read two hosts, or a path or a user, into a Host (RFC 9112, section
+/// 3.2, wants a 400 for what is none). It may be empty.
+fn is_host(value: &[u8]) -> bool {
+    const HOST: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = b'!';
+        while byte <= b'~' {
+            table[byte as usize] = !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',');
+            byte += 1;
+        }
+        table
+    };
+    value.trim_ascii().iter().all(|&byte| HOST[usize::from(byte)])
 }
 
 /// What fields say of the length of a body.

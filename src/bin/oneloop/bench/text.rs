@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use oneloop::load::report::{End, Model, Percentiles, Reason};
+use oneloop::load::report::{End, Model, Percentiles, Reason, Start};
 
 use super::histogram::Times;
 use super::numbers::{bytes, count, many, micros, per_second, percent, seconds};
@@ -50,8 +50,16 @@ fn title(end: &End) -> String {
         true => String::new(),
         false => format!(", replies {}", start.reply_framing),
     };
-    let size = start.message_bytes;
-    format!("{}  {}{replies}, messages of {}", start.target, start.framing, bytes(size as f64))
+    format!("{}  {}{replies}, {}", start.target, start.framing, message(start))
+}
+
+/// What one message was.
+pub(super) fn message(start: &Start) -> String {
+    match start.message_bytes {
+        0 if start.framing.starts_with("http") => "requests without a body".into(),
+        0 => "empty messages".into(),
+        size => format!("messages of {}", bytes(size as f64)),
+    }
 }
 
 /// How it was loaded, and for how long.

@@ -3,7 +3,7 @@
 use oneloop::load::report::{End, Interval, Model};
 
 use super::super::histogram::Times;
-use super::super::numbers::{bytes, count, many, micros, per_second};
+use super::super::numbers::{count, many, micros, per_second};
 use super::super::text::{self, distributions, usual};
 use super::{
     Axis, Curve, TALL, WHOLE, axis_micros, axis_rate, document, escaped, facts, machine, notes,
@@ -152,11 +152,8 @@ fn about(end: &End) -> String {
         true => String::new(),
         false => format!(", replies <code>{}</code>", escaped(&start.reply_framing)),
     };
-    let framing = format!(
-        "<code>{}</code>{replies}, messages of {}",
-        escaped(&start.framing),
-        bytes(start.message_bytes as f64)
-    );
+    let framing =
+        format!("<code>{}</code>{replies}, {}", escaped(&start.framing), text::message(start));
     let mut all = vec![("framing", framing), ("load", escaped(&text::model(end)))];
     let unanswered = end.oldest_unanswered_us.map(|us| format!(", the oldest for {}", micros(us)));
     let counts = format!(

@@ -423,3 +423,19 @@ fn a_path_too_long_for_a_socket_is_an_error_with_both_numbers() {
     let len = path.socket.as_os_str().len().to_string();
     assert!(error.to_string().contains(&len) && error.to_string().contains("10"), "{error}");
 }
+
+#[test]
+fn who_is_reset_hears_of_it_at_once_and_gets_nothing_that_was_queued() {
+    let reset = |cx: &mut Context<'_>, message: &[u8]| {
+        cx.reply(message)?;
+        cx.reset();
+        Ok(())
+    };
+    let server = start("127.0.0.1:0", Lines::default(), reset, Limits::default());
+    let mut client = server.connect();
+    client.write_all(b"hello\n").expect("it reads");
+    let error = client.read(&mut [0; 16]).expect_err("no reply and no orderly end");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    let counters = server.wait_for("one is closed", |counters| counters.open == 0);
+    assert_eq!((counters.closed_by(CloseReason::AppClose), counters.lingering), (1, 0));
+}

@@ -240,6 +240,8 @@ pub(super) fn doubts(sides: &[Side]) -> Vec<String> {
             }
         }
     }
+    // Runs of one side mostly have the same.
+    doubts.sort();
     doubts.dedup();
     doubts
 }

@@ -1,23 +1,35 @@
 //! What fuzzers begin with, and what they have found: every file in `fuzz/seeds`, through
 //! the same function that its fuzz target calls.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 
+use oneloop::proto::conn;
 use oneloop::proto::framing::check::{self, Difference};
 
-type Check = fn(&[u8]) -> Result<(), Box<Difference>>;
+type Check = fn(&[u8]) -> Result<(), Box<dyn Error>>;
+
+/// What a target calls, with the errors of all of them.
+fn framing(
+    check: fn(&[u8]) -> Result<(), Box<Difference>>,
+    data: &[u8],
+) -> Result<(), Box<dyn Error>> {
+    check(data).map_err(Into::into)
+}
 
 const TARGETS: &[(&str, Check)] = &[
-    ("framings", check::any_framing),
-    ("json", check::any_json),
-    ("xml", check::any_xml),
+    ("framings", |data| framing(check::any_framing, data)),
+    ("json", |data| framing(check::any_json, data)),
+    ("xml", |data| framing(check::any_xml, data)),
     #[cfg(feature = "http")]
-    ("http", check::any_http),
+    ("http", |data| framing(check::any_http, data)),
+    ("spec", |data| framing(check::any_spec, data)),
+    ("conn", |data| Ok(conn::check::any_life(data)?)),
 ];
 
 #[test]
-fn every_seed_decodes_to_the_same_however_it_is_cut() {
+fn every_seed_keeps_the_promise_of_its_target() {
     for (target, check) in TARGETS {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
         let mut count = 0;

@@ -24,6 +24,8 @@ use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
 use super::tick::Tick;
 
+pub mod check;
+
 /// What a loop keeps of one connection: at most 16 bytes beside the state of its
 /// framing and the session of its service.
 ///
@@ -71,7 +73,7 @@ pub enum Life {
     /// Ends when they are answered: in `HalfOpen` if the service asks for that, else in
     /// `Flushing`.
     Ending {
-        /// So have we.
+        /// So have we, but for what is queued.
         finished: bool,
     },
 
@@ -80,7 +82,8 @@ pub enum Life {
     /// Ends when it closes the connection.
     HalfOpen,
 
-    /// The service says nothing more, and listens; what is queued is sent.
+    /// The service says nothing more, and listens; what is queued is sent, replies go
+    /// nowhere.
     ///
     /// Ends in `Finished` when it is written.
     Finishing,
@@ -300,7 +303,7 @@ where
     {
         match self.life {
             Life::Open | Life::Finishing | Life::Finished => {
-                self.life = Life::Ending { finished: self.life == Life::Finished };
+                self.life = Life::Ending { finished: self.life != Life::Open };
                 self.decode(&mut [], shared);
             }
             Life::Draining(reason) => self.life = Life::Flushing(reason),
@@ -314,7 +317,7 @@ where
     where
         F: Framing<State = T>,
     {
-        if reason == CloseReason::FrameDeadline {
+        if reason == CloseReason::FrameDeadline && self.life.speaks() {
             shared.framing.settle(Exchange::Failed { status: 408 }, shared.replies);
         }
         self.close(reason, shared.pool);
@@ -360,6 +363,7 @@ where
         };
 
         let Outcome { verdict, rest, full, kept } = self.serve(input, end, shared);
+        self.hold_our_tongue(shared);
         match verdict {
             None => {
                 self.keep(held, fresh, rest, kept, shared);
@@ -520,6 +524,7 @@ where
         let served = f(service, &mut cx, &mut self.session);
         cx.note_refusal(served, refused);
         let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
+        self.hold_our_tongue(shared);
         self.paused |= full;
         if let Some(verdict) = verdict {
             self.carry_out(verdict, shared);
@@ -539,10 +544,18 @@ where
         }
     }
 
-    /// Replies must not overtake bytes that wait already, nor our FIN.
+    /// Who has finished says nothing more. Before the next step of the life is taken: from
+    /// then on it is not known any more.
+    fn hold_our_tongue<F, S>(&self, shared: &mut Shared<'_, F, S>) {
+        let ours = Life::Ending { finished: true };
+        if matches!(self.life, Life::Finishing | Life::Finished) || self.life == ours {
+            shared.replies.clear();
+        }
+    }
+
+    /// Replies must not overtake bytes that wait already.
     fn queue_replies<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
-        let over = Life::Ending { finished: true };
-        if matches!(self.life, Life::Closed(_) | Life::Finished) || self.life == over {
+        if matches!(self.life, Life::Closed(_)) {
             shared.replies.clear();
         } else if let Some(output) = self.output {
             shared.pool.extend(output, shared.replies);

@@ -13,7 +13,7 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
-use super::{AnyFraming, FrameError, Framing, Json, Xml};
+use super::{AnyFraming, Encode, FrameError, Framing, Json, Xml};
 
 /// What a stream was decoded to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -257,6 +257,41 @@ pub fn any_cuts<F: Framing>(framing: &F, data: &[u8]) -> Result<(), Box<Differen
         }
     }
     Ok(())
+}
+
+/// The messages of a stream that does not end.
+pub(crate) fn messages<F: Framing>(framing: &F, stream: &[u8]) -> Vec<Vec<u8>> {
+    let (mut state, mut stream, mut found) = (F::State::default(), stream.to_vec(), Vec::new());
+    // Of an error, what came before it is enough.
+    let _ = framing.each(&mut state, &mut stream, false, |item| {
+        found.extend(item.ok().map(<[u8]>::to_vec));
+        ControlFlow::Continue(())
+    });
+    found
+}
+
+/// Checks that any text is a SPEC, or an error that says where; and that what is one can
+/// frame a message. What a fuzzer calls.
+///
+/// # Errors
+///
+/// The difference, if what it frames decodes to something else when it is cut.
+pub fn any_spec(text: &[u8]) -> Result<(), Box<Difference>> {
+    let Ok(text) = std::str::from_utf8(text) else { return Ok(()) };
+    let framing: AnyFraming = match text.parse() {
+        Ok(framing) => framing,
+        Err(error) => {
+            debug_assert!(!error.to_string().is_empty());
+            return Ok(());
+        }
+    };
+    let mut stream = Vec::new();
+    for message in [&b"[1]"[..], b"", b"<a/>", &[b'7'; 40]] {
+        // A message that this one cannot carry is refused.
+        let _ = framing.clone().for_client("a").encode(message, &mut stream);
+    }
+    // The messages of `raw` are the reads.
+    if text.starts_with("raw") { Ok(()) } else { splits(&framing, &stream).map(drop) }
 }
 
 /// Feeds `stream` as a connection would: what is left over is kept and comes

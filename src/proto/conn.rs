@@ -392,6 +392,10 @@ where
         let goes_on = self.call(shared, |service, cx, session| service.finished(cx, session));
         if goes_on && self.life.speaks() {
             self.life = Life::HalfOpen;
+            // The clock of a message that was being skipped when the end came.
+            if let Some(input) = self.input.take() {
+                shared.pool.release(input);
+            }
         } else {
             self.close(CloseReason::PeerEof, shared.pool);
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::{Clocks, Conn, Life, OutputLimits, Shared};
 use crate::proto::buffer::Pool;
+use crate::proto::framing::check::messages;
 use crate::proto::framing::{AnyFraming, AnyState, Encode};
 use crate::proto::post::Post;
 use crate::proto::service::{CallInfo, CloseReason, ConnId, Context, PeerAddr, Served};
@@ -292,7 +293,7 @@ impl Rig {
     /// What holds at the end: all that was heard is what was sent, and all that was said has
     /// left if the connection ended in order.
     fn end(&mut self) -> Result<(), &'static str> {
-        let whole = super::super::framing::check::messages(&self.model.framing, &self.came);
+        let whole = messages(&self.model.framing, &self.came, self.peer_is_done);
         if !whole.starts_with(&self.model.heard) {
             return Err("what was heard is not what was sent, in order");
         }

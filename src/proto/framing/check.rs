@@ -259,11 +259,11 @@ pub fn any_cuts<F: Framing>(framing: &F, data: &[u8]) -> Result<(), Box<Differen
     Ok(())
 }
 
-/// The messages of a stream that does not end.
-pub(crate) fn messages<F: Framing>(framing: &F, stream: &[u8]) -> Vec<Vec<u8>> {
+/// The messages of a stream, and whether it ends.
+pub(crate) fn messages<F: Framing>(framing: &F, stream: &[u8], end: bool) -> Vec<Vec<u8>> {
     let (mut state, mut stream, mut found) = (F::State::default(), stream.to_vec(), Vec::new());
     // Of an error, what came before it is enough.
-    let _ = framing.each(&mut state, &mut stream, false, |item| {
+    let _ = framing.each(&mut state, &mut stream, end, |item| {
         found.extend(item.ok().map(<[u8]>::to_vec));
         ControlFlow::Continue(())
     });

@@ -4,6 +4,7 @@
 //! no particular service is named in here.
 
 mod acceptor;
+mod border;
 mod counters;
 mod dialer;
 mod endpoint;

@@ -25,9 +25,9 @@ use super::dialer::Dialer;
 use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
-use super::server::{HOLD, Workspace};
+use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
-use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
+use crate::proto::conn::{Clocks, Conn, OutputLimits};
 use crate::proto::dial::Dial;
 use crate::proto::framing::{Exchange, Framing, Reply};
 use crate::proto::post::{Address, Letter};
@@ -36,6 +36,7 @@ use crate::proto::tick::Tick;
 use crate::throttle::Throttle;
 
 mod calls;
+mod visit;
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -127,6 +128,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     bad_watches: Throttle,
     crowded: Throttle,
     unreachable: Throttle,
+    panics: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
@@ -150,73 +152,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             bad_watches: Throttle::default(),
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
-        }
-    }
-
-    /// Lets `act` work on one connection, with all it needs from the loop, and
-    /// then draws the conclusions. `act` answers whether it wants another turn.
-    fn visit<A>(&mut self, sys: &mut Y, work: &mut Workspace, key: usize, act: A)
-    where
-        A: FnOnce(
-            &mut Peer<Y::Stream, F::State, S::Session>,
-            &mut Y,
-            &mut [u8],
-            &mut Shared<'_, F, S>,
-        ) -> bool,
-    {
-        let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
-        let (slot, id) = self.names(key, generation);
-        let info = self.info(id, self.addrs[key], work.now);
-        let peer = &mut self.peers[key];
-        let mut shared = Shared {
-            framing: &*self.framing,
-            service: &mut self.service,
-            pool: &mut work.pool,
-            replies: &mut work.replies,
-            posted: work.post.size(),
-            post: &mut work.post,
-            traffic: &mut self.counters.traffic,
-            info,
-            tick: work.tick,
-            http_courtesy: self.limits.http_courtesy,
-            refused: None,
-        };
-        let mut again = act(peer, sys, &mut work.read, &mut shared);
-        let spoke = shared.spoke();
-        if work.stopping && !again && peer.conn.is_idle() {
-            peer.conn.close(CloseReason::Shutdown, shared.pool);
-            peer.flush(sys, &mut shared);
-            again = peer.readable && peer.conn.wants_read();
-        }
-        if let Some(error) = shared.refused.take()
-            && self.bad_replies.allows(work.now)
-        {
-            log::warn!("{}: bad reply: {error}", self.addrs[key]);
-        }
-        // Over, it no longer counts as a connection, though it may linger.
-        if let (false, Some(reason)) = (peer.conn.is_counted_out(), peer.conn.life().final_reason())
-        {
-            shared.info.connections -= 1;
-            peer.conn.closed(&mut shared);
-            self.live -= 1;
-            self.counters.closed[reason as usize] += 1;
-            work.timers.cancel(id);
-            work.freed = true;
-        }
-        if let Life::Closed(_) = peer.conn.life() {
-            let peer = self.peers.remove(key);
-            self.dialer.forget(peer.generation);
-            sys.close(peer.stream);
-            work.freed = true;
-        } else if spoke && work.congested && !peer.queued {
-            peer.queued = true;
-            if work.held.is_empty() {
-                work.held_until = work.now + HOLD;
-            }
-            work.held.push(self_entry(slot));
-        } else if again && !peer.queued {
-            peer.queued = true;
-            work.queue.push_back(self_entry(slot));
+            panics: Throttle::default(),
         }
     }
 

@@ -24,6 +24,7 @@ pub struct Limits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) http_courtesy: bool,
+    pub(crate) abort_on_panic: bool,
 }
 
 /// How long TCP keepalive takes to give a silent peer up: see
@@ -56,6 +57,7 @@ impl Default for Limits {
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
             http_courtesy: false,
+            abort_on_panic: false,
         }
     }
 }
@@ -81,6 +83,14 @@ impl Limits {
     /// is no message there, is told so with a 400 before it is closed. Default: no.
     pub fn http_courtesy(mut self, tell: bool) -> Self {
         self.http_courtesy = tell;
+        self
+    }
+
+    /// Whether a panic of the service goes on through [`Server::turn`](super::Server::turn)
+    /// to the host, and ends the program if nobody catches it. The server is not to be used
+    /// after that. Default: no, it closes the one connection, with `handler_panic`.
+    pub fn abort_on_panic(mut self, abort: bool) -> Self {
+        self.abort_on_panic = abort;
         self
     }
 

@@ -150,6 +150,11 @@ impl Pool {
         *self.get_mut(id) = buffer;
     }
 
+    /// Counts anew: a panic has ended a [`Pool::lend`] without [`Pool::restore`].
+    pub(super) fn recount(&mut self) {
+        self.held_bytes = self.buffers.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum();
+    }
+
     /// Adds `more` behind what waits in `id`.
     pub fn extend(&mut self, id: BufferId, more: &[u8]) {
         let mut buffer = self.lend(id);

@@ -269,6 +269,15 @@ where
         shared.traffic.messages_out = sent;
     }
 
+    /// The service panicked in one of the calls above, and the panic was caught. The
+    /// connection is closed; its replies of this turn are dropped, and what its buffer was
+    /// lent for is as if it had been given back.
+    pub fn panicked<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
+        shared.replies.clear();
+        shared.pool.recount();
+        self.fail(CloseReason::HandlerPanic, shared.pool);
+    }
+
     /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
     /// only an unfinished one is copied.
     pub fn received<F, S>(&mut self, bytes: &mut [u8], shared: &mut Shared<'_, F, S>)

@@ -37,6 +37,12 @@ pub type Served = Result<(), EncodeError>;
 /// Methods return what [`Context::reply`] returns, so `?` works in them. An error
 /// that is handed on closes the connection with [`CloseReason::BadReply`], after
 /// the replies before it.
+///
+/// A panic in any of them closes that one connection, at once and with
+/// [`CloseReason::HandlerPanic`]: its replies that have not left are lost, what it sent to
+/// others is not. The service itself lives on as the panic has left it. (Where
+/// [`Limits::abort_on_panic`](crate::Limits::abort_on_panic) is set, or panics do not
+/// unwind, the program ends instead.)
 pub trait Service {
     /// What the service remembers of each connection.
     type Session: Default;
@@ -484,6 +490,8 @@ pub enum CloseReason {
     AppClose,
     /// The service gave a reply that cannot be sent.
     BadReply,
+    /// The service panicked.
+    HandlerPanic,
     /// The server shut down.
     Shutdown,
     /// We called, and came to no connection.
@@ -492,7 +500,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PeerEof,
         Self::PeerReset,
         Self::Truncated,
@@ -507,6 +515,7 @@ impl CloseReason {
         Self::IoError,
         Self::AppClose,
         Self::BadReply,
+        Self::HandlerPanic,
         Self::Shutdown,
         Self::ConnectFailed,
     ];
@@ -528,6 +537,7 @@ impl CloseReason {
             Self::IoError => "io_error",
             Self::AppClose => "app_close",
             Self::BadReply => "bad_reply",
+            Self::HandlerPanic => "handler_panic",
             Self::Shutdown => "shutdown",
             Self::ConnectFailed => "connect_failed",
         }

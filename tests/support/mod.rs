@@ -394,6 +394,13 @@ pub(crate) fn assert_balance(counters: &Counters) {
 
 /// Turns the loop, without letting time pass, until it has nothing to do.
 pub(crate) fn settle(server: &mut Server<Script>) {
+    settle_with_panics(server);
+    // The loop catches what its services panic with, assertions of a test among them.
+    assert_eq!(closed_by(server, CloseReason::HandlerPanic), 0, "a panic: see above");
+}
+
+/// The same, where services are meant to panic.
+pub(crate) fn settle_with_panics(server: &mut Server<Script>) {
     for _ in 0..10_000 {
         let turn = server.turn(Some(ZERO)).expect("the script's wait does not fail");
         assert_balance(&server.counters());

@@ -82,6 +82,10 @@ impl<S: Service> Service for Logged<S> {
         self.service.bad_input(cx, session, error)
     }
 
+    fn finished(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
+        self.service.finished(cx, session)
+    }
+
     fn timer(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
         self.service.timer(cx, session)
     }
@@ -92,7 +96,8 @@ impl<S: Service> Service for Logged<S> {
             | CloseReason::WriteStall
             | CloseReason::OutputCap
             | CloseReason::IoError
-            | CloseReason::BadReply => &self.gates.warn,
+            | CloseReason::BadReply
+            | CloseReason::HandlerPanic => &self.gates.warn,
             _ => &self.gates.info,
         };
         if gate.opens(1) {

@@ -67,6 +67,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     http_courtesy: bool,
 
+    /// End the program when a service panics, not only that connection
+    #[arg(long)]
+    abort_on_panic: bool,
+
     /// Close a connection in order after this message
     #[arg(long, value_name = "TEXT")]
     closing_word: Option<String>,
@@ -162,7 +166,8 @@ impl Serve {
         let limits = self
             .limits
             .limits(preset.and_then(|preset| preset.connections))?
-            .http_courtesy(self.http_courtesy);
+            .http_courtesy(self.http_courtesy)
+            .abort_on_panic(self.abort_on_panic);
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {

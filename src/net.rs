@@ -12,6 +12,7 @@ mod handle;
 mod kernel;
 mod limits;
 mod peer;
+mod relief;
 mod server;
 mod sys;
 mod timers;

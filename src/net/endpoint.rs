@@ -25,8 +25,10 @@ use super::dialer::Dialer;
 use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
+use super::relief::{Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
+use crate::proto::buffer::Pool;
 use crate::proto::conn::{Clocks, Conn, OutputLimits};
 use crate::proto::dial::Dial;
 use crate::proto::framing::{Exchange, Framing, Reply};
@@ -85,6 +87,15 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// Sends messages for all connections to each.
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]);
+
+    /// Tells what each connection holds.
+    fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>);
+
+    /// Closes one that holds too much.
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize);
+
+    /// Has each looked at that can be read, as if its event came again.
+    fn requeue(&mut self, work: &mut Workspace);
 
     /// Ends whoever is late at that time; at most `budget` of them.
     fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, at: Tick, budget: &mut usize);
@@ -254,6 +265,19 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let conn = Conn::refused(reason, &mut work.pool, work.tick);
         if self.admit(sys, work, stream, addr, conn).is_some() {
             self.counters.closed[reason as usize] += 1;
+        }
+    }
+
+    /// Closes those of its own that hold the most: in the middle of a letter to all, its
+    /// laggards are the ones that grow.
+    fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
+        let mut weights = Vec::new();
+        self.weigh(&work.pool, &mut weights);
+        for (_, _, key) in largest_first(&mut weights) {
+            if !work.pool.is_tight() {
+                break;
+            }
+            self.unload(sys, work, key);
         }
     }
 
@@ -483,6 +507,31 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
                 work.outgoing.push(self_entry(slot));
+            }
+            if work.pool.is_over() {
+                self.relieve(sys, work);
+            }
+        }
+    }
+
+    fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>) {
+        let weights = self.peers.iter().map(|(key, peer)| (peer.conn.held_bytes(pool), key));
+        let holders = weights.filter(|(bytes, _)| *bytes > 0);
+        into.extend(holders.map(|(bytes, key)| (bytes, self.number, key)));
+    }
+
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+        self.visit(sys, work, key, |peer, _, _, shared| {
+            peer.conn.fail(CloseReason::Memory, shared.pool);
+            false
+        });
+    }
+
+    fn requeue(&mut self, work: &mut Workspace) {
+        for (key, peer) in &mut self.peers {
+            if peer.readable && peer.conn.wants_read() && !peer.queued {
+                peer.queued = true;
+                work.queue.push_back(self_entry(ConnId::new(self.number, key, peer.generation)));
             }
         }
     }

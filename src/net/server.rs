@@ -30,12 +30,14 @@ use super::kernel::Mio;
 use super::limits::Limits;
 use super::sys::{MAX_ENDPOINTS, Ready, Source, Sys, Token};
 use super::timers::Timers;
+use crate::proto::budget::Budget;
 use crate::proto::buffer::Pool;
 use crate::proto::dial::Dial;
 use crate::proto::framing::{ConfigError, Framing};
 use crate::proto::post::{Address, Letter, Order, Post};
 use crate::proto::service::{ConnId, EndpointId, Service};
 use crate::proto::tick::Tick;
+use crate::throttle::Throttle;
 
 /// One read takes at most this many bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -82,9 +84,9 @@ const MAX_PUT_OFF: u32 = 64;
 /// # }
 /// ```
 pub struct Server<Y: Sys = Mio> {
-    sys: Y,
-    endpoints: Vec<Box<dyn Endpoint<Y>>>,
-    work: Workspace,
+    pub(super) sys: Y,
+    pub(super) endpoints: Vec<Box<dyn Endpoint<Y>>>,
+    pub(super) work: Workspace,
     inbox: Arc<Inbox>,
     commands: Vec<Command>,
     stop: Stop,
@@ -123,6 +125,8 @@ pub(crate) struct Workspace {
     pub(crate) stopping: bool,
     /// A connection ended, so there is room for another.
     pub(crate) freed: bool,
+    /// Warnings that there is too little memory.
+    pub(crate) tight: Throttle,
 }
 
 /// Whether the server is to go on.
@@ -235,7 +239,7 @@ impl<Y: Sys> Server<Y> {
     /// A loop without endpoints, on the kernel given.
     pub fn with_sys(mut sys: Y) -> Self {
         let now = sys.now();
-        Self {
+        let mut server = Self {
             inbox: Inbox::new(sys.waker()),
             sys,
             endpoints: Vec::new(),
@@ -254,6 +258,7 @@ impl<Y: Sys> Server<Y> {
                 tick: Tick::at(now),
                 stopping: false,
                 freed: false,
+                tight: Throttle::default(),
             },
             commands: Vec::new(),
             stop: Stop::No,
@@ -264,7 +269,9 @@ impl<Y: Sys> Server<Y> {
             waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
-        }
+        };
+        server.memory_budget(Budget::DEFAULT);
+        server
     }
 
     /// Adds an endpoint: a framing and a service for connections to come. It has
@@ -435,6 +442,7 @@ impl<Y: Sys> Server<Y> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         let host = self.sleep(timeout)?;
 
+        self.feed_starved();
         if self.work.held_until <= self.work.now {
             self.work.queue.extend(self.work.held.drain(..));
         }
@@ -442,6 +450,7 @@ impl<Y: Sys> Server<Y> {
         for _ in 0..self.work.queue.len() {
             let Some(ready) = self.work.queue.pop_front() else { break };
             self.serve(ready);
+            self.relieve();
             self.carry_out_orders();
             if self.work.post.is_heavy() {
                 self.deliver();
@@ -450,7 +459,7 @@ impl<Y: Sys> Server<Y> {
 
         // Newcomers later: their slots may be recycled ones, and by now no event
         // for a former owner is left.
-        if self.callers || self.work.freed {
+        if (self.callers || self.work.freed) && self.work.has_memory() {
             for endpoint in &mut self.endpoints {
                 endpoint.accept(&mut self.sys, &mut self.work);
             }
@@ -466,6 +475,9 @@ impl<Y: Sys> Server<Y> {
             self.deliver();
             self.carry_out_orders();
         }
+        self.relieve();
+        self.carry_out_orders();
+        self.say_tight();
         self.sweep();
         self.trim();
         // Whoever could not be accepted yet is not told of again.
@@ -482,6 +494,7 @@ impl<Y: Sys> Server<Y> {
         let busy = self.more_events
             || !self.work.queue.is_empty()
             || self.work.post.has_letters()
+            || self.work.pool.room_for_starved()
             || self.is_finished();
         if busy {
             return Some(Duration::ZERO);
@@ -490,7 +503,8 @@ impl<Y: Sys> Server<Y> {
             Stop::Draining { until } => Some(until),
             Stop::No | Stop::Done => None,
         };
-        let accept = match self.callers {
+        // While memory is short nobody is let in, and what frees it is a turn of its own.
+        let accept = match self.callers && self.work.has_memory() {
             true => self.endpoints.iter().filter_map(|endpoint| endpoint.accept_at()).min(),
             false => None,
         };
@@ -639,8 +653,18 @@ impl<Y: Sys> Server<Y> {
                 Some(id) => endpoint.deliver(&mut self.work, id, &run[0], &bytes),
                 None => endpoint.deliver_all(&mut self.sys, &mut self.work, run, &bytes),
             }
+            if self.work.pool.is_tight() {
+                // What can leave does so first; then who reads is not among the largest.
+                self.send_outgoing();
+                self.relieve();
+            }
         }
         self.work.post.recycle(letters, bytes);
+        self.send_outgoing();
+    }
+
+    /// Gives those their turn who were sent something.
+    fn send_outgoing(&mut self) {
         let mut outgoing = std::mem::take(&mut self.work.outgoing);
         for ready in outgoing.drain(..) {
             self.serve(ready);

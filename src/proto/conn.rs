@@ -751,6 +751,25 @@ impl<T, C> Conn<T, C> {
         }
     }
 
+    /// Bytes of its peer that may be read now, as far as memory goes. While that is tight,
+    /// a connection that holds none goes on, and one with half a message gets what fits
+    /// behind it; but one whose peer does not take its output has no use for more.
+    pub fn room(&self, pool: &Pool) -> usize {
+        if !pool.is_tight() || !self.life.listens() {
+            return usize::MAX;
+        }
+        match (self.input, self.output) {
+            (_, Some(_)) => 0,
+            (Some(input), None) => pool.free(input),
+            (None, None) => usize::MAX,
+        }
+    }
+
+    /// Memory that its waiting bytes take, in bytes.
+    pub fn held_bytes(&self, pool: &Pool) -> usize {
+        [self.input, self.output].into_iter().flatten().map(|id| pool.size(id)).sum()
+    }
+
     /// Whether it paused and may go on: see [`resume`](Self::resume).
     pub fn wants_resume(&self, limits: &OutputLimits, pool: &Pool) -> bool {
         self.paused && self.waiting(pool) <= limits.low

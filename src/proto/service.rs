@@ -479,6 +479,9 @@ pub enum CloseReason {
     WriteStall,
     /// More output than the hard limit would have waited.
     OutputCap,
+    /// All connections together would have held more than the memory budget, and this one
+    /// held the most.
+    Memory,
     /// All connections were in use and newcomers are refused, or no descriptor was
     /// left.
     MaxConnections,
@@ -500,7 +503,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::PeerEof,
         Self::PeerReset,
         Self::Truncated,
@@ -510,6 +513,7 @@ impl CloseReason {
         Self::Idle,
         Self::WriteStall,
         Self::OutputCap,
+        Self::Memory,
         Self::MaxConnections,
         Self::RegisterFailed,
         Self::IoError,
@@ -532,6 +536,7 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::WriteStall => "write_stall",
             Self::OutputCap => "output_cap",
+            Self::Memory => "memory",
             Self::MaxConnections => "max_connections",
             Self::RegisterFailed => "register_failed",
             Self::IoError => "io_error",

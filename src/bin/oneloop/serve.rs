@@ -15,7 +15,7 @@ use crate::address::{self, Address};
 use crate::ending::Ending;
 use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
-use crate::preflight::OTHER_DESCRIPTORS;
+use crate::preflight::{self, OTHER_DESCRIPTORS};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -137,6 +137,10 @@ struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = units::maybe_size, default_value = "64k")]
     send_buffer: MaybeSize,
 
+    /// All waiting input and output [default: 256m, or 1/4 of RAM or cgroup]
+    #[arg(long, value_name = "SIZE", value_parser = units::memory)]
+    memory: Option<usize>,
+
     /// Time for one message to arrive, and 1 s for each 4 KiB announced, or off
     #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "30s")]
     frame_timeout: MaybeSpan,
@@ -211,6 +215,7 @@ impl Serve {
         let service = Logged { service, messages, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
         server.drain_timeout(self.limits.drain_timeout);
+        server.memory_budget(self.limits.memory.unwrap_or_else(preflight::memory_budget));
         let endpoint = server.add(framing, service, limits).map_err(|error| {
             let flag = match error {
                 ConfigError::Connections { .. } => "--max-connections: ",

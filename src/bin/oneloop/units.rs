@@ -14,6 +14,12 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
 }
 
+/// A memory budget; less than one read can bring would be no budget.
+pub(crate) fn memory(text: &str) -> Result<usize, String> {
+    let enough = size(text)?;
+    (enough >= 64 << 10).then_some(enough).ok_or("a budget has 64k at least".into())
+}
+
 /// Bytes, as people read them.
 pub(crate) fn bytes(count: u64) -> String {
     match count {
@@ -109,6 +115,8 @@ mod tests {
         for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
             assert!(mode(text).is_err(), "{text}");
         }
+        assert_eq!((memory("64k"), memory("1g")), (Ok(64 << 10), Ok(1 << 30)));
+        assert!(memory("65535").is_err() && memory("0").is_err());
         for text in ["", "k", "-1", "+1", "1.5k", "1g", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
         }

@@ -19,25 +19,27 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
+use super::acceptor::Acceptor;
 use super::counters::Counters;
 use super::dialer::Dialer;
 use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
+use super::quota::{Pace, Quota};
 use super::relief::{Weight, largest_first};
 use super::server::Workspace;
-use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
+use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
 use crate::proto::buffer::Pool;
-use crate::proto::conn::{Clocks, Conn, OutputLimits};
+use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::dial::Dial;
-use crate::proto::framing::{Exchange, Framing, Reply};
+use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 use crate::proto::tick::Tick;
 use crate::throttle::Throttle;
 
 mod calls;
+mod door;
 mod visit;
 
 /// How often a sweep looks at every connection's clocks.
@@ -71,6 +73,9 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// Gives one connection its turn.
     fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready);
+
+    /// Gives one its turn that had to rest, and may go on.
+    fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
 
     /// Has `id` called at `at`, if it is still a connection.
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration);
@@ -133,6 +138,8 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     /// By the same index; stale where `peers` is vacant.
     addrs: Vec<PeerAddr>,
     live: usize,
+    quota: Quota,
+    pace: Pace,
     generation: u32,
     counters: Counters,
     bad_replies: Throttle,
@@ -140,6 +147,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     crowded: Throttle,
     unreachable: Throttle,
     panics: Throttle,
+    turned_away: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
@@ -147,6 +155,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     pub(crate) fn new(number: u8, framing: Rc<F>, service: S, limits: Limits) -> Self {
         Self {
             number,
+            quota: Quota::default(),
+            pace: Pace::new(&limits),
             clocks: limits.clocks(),
             output: limits.output(framing.max_frame()),
             framing,
@@ -164,6 +174,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
             panics: Throttle::default(),
+            turned_away: Throttle::default(),
         }
     }
 
@@ -195,39 +206,6 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.live + self.dialer.dialing() >= self.limits.max_connections
     }
 
-    /// Takes a caller into the slab.
-    fn admit(
-        &mut self,
-        sys: &mut Y,
-        work: &mut Workspace,
-        mut stream: Y::Stream,
-        addr: PeerAddr,
-        conn: Conn<F::State, S::Session>,
-    ) -> Option<usize> {
-        self.counters.accepted += 1;
-        // 0 is what a token without generation shows.
-        self.generation = (self.generation + 1) % ConnId::OURS;
-        self.generation = self.generation.max(1);
-        let key = self.peers.vacant_key();
-        let id = ConnId::new(self.number, key, self.generation);
-        let watched = match key {
-            ..MAX_CONNECTIONS => sys.watch(&mut stream, Token::conn(id), Watch::Read),
-            _ => Err(io::ErrorKind::OutOfMemory.into()),
-        };
-        if let Err(error) = watched {
-            if self.bad_watches.allows(work.now) {
-                log::warn!("{addr}: cannot watch: {error}");
-            }
-            self.counters.closed[CloseReason::RegisterFailed as usize] += 1;
-            let mut conn = conn;
-            conn.fail(CloseReason::RegisterFailed, &mut work.pool);
-            sys.close(stream);
-            return None;
-        }
-        self.move_in(Peer::new(stream, self.generation, work.tick, conn), addr);
-        Some(key)
-    }
-
     /// Gives a connection its slot.
     fn move_in(&mut self, mut peer: Peer<Y::Stream, F::State, S::Session>, addr: PeerAddr) {
         // A read from a Unix socket ends where its peer has passed a descriptor along,
@@ -238,34 +216,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             self.addrs.resize(key + 1, addr);
         }
         self.addrs[key] = addr;
-    }
-
-    fn welcome(&mut self, sys: &mut Y, work: &mut Workspace, stream: Y::Stream, addr: PeerAddr) {
-        let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
-        self.live += 1;
-        self.visit(sys, work, key, |peer, sys, _, shared| {
-            peer.conn.opened(shared);
-            peer.flush(sys, shared);
-            peer.conn.wants_resume(&shared.info.output, shared.pool)
-        });
-    }
-
-    /// Tells a caller for whom there is no room, and waits for it to leave.
-    fn refuse(&mut self, sys: &mut Y, work: &mut Workspace, mut stream: Y::Stream, addr: PeerAddr) {
-        let reason = CloseReason::MaxConnections;
-        let text = format!("busy: all {} connections are in use", self.limits.max_connections);
-        let mut refusal = Vec::new();
-        let mut exchange = Exchange::Failed { status: 503 };
-        // A framing that cannot say it says nothing; and a new socket has room for
-        // a line, or it is broken and there is nobody to tell.
-        if self.framing.reply(&Reply::from(&text), &mut exchange, &mut refusal).is_ok() {
-            let _ = sys.write(&mut stream, &refusal);
-        }
-        let _ = sys.finish(&mut stream);
-        let conn = Conn::refused(reason, &mut work.pool, work.tick);
-        if self.admit(sys, work, stream, addr, conn).is_some() {
-            self.counters.closed[reason as usize] += 1;
-        }
+        self.pace.begin(key);
     }
 
     /// Closes those of its own that hold the most: in the middle of a letter to all, its
@@ -330,38 +281,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn accept(&mut self, sys: &mut Y, work: &mut Workspace) {
-        if work.freed {
-            self.acceptors.iter_mut().for_each(Acceptor::unpause);
-        }
-        for index in 0..self.acceptors.len() {
-            // Each listener has its own: a storm on one shuts out no other.
-            let mut budget = ACCEPTS_PER_TURN;
-            while budget > 0 && self.acceptors[index].is_ready(work.now) {
-                let full = self.is_full();
-                if full && self.crowded.allows(work.now) {
-                    let (count, what) = match self.limits.when_full {
-                        WhenFull::Wait => (self.live, "wait"),
-                        WhenFull::Refuse => (self.live, "are refused"),
-                    };
-                    log::warn!("all {count} connections are in use; newcomers {what}");
-                }
-                if full && self.limits.when_full == WhenFull::Wait {
-                    return;
-                }
-                budget -= 1;
-                match self.acceptors[index].accept(sys, work.now) {
-                    Accepted::Caller(stream, addr) if full => {
-                        self.refuse(sys, work, stream, addr);
-                    }
-                    Accepted::Caller(stream, addr) => self.welcome(sys, work, stream, addr),
-                    Accepted::Shed => {
-                        self.counters.accepted += 1;
-                        self.counters.closed[CloseReason::MaxConnections as usize] += 1;
-                    }
-                    Accepted::Lost | Accepted::Nobody => {}
-                }
-            }
-        }
+        self.take_callers(sys, work);
     }
 
     fn accept_at(&self) -> Option<Duration> {
@@ -395,6 +315,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return;
         }
         self.visit(sys, work, key, Peer::turn);
+    }
+
+    fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        if let Some(key) = self.find(id) {
+            self.pace.rested(key);
+            self.visit(sys, work, key, Peer::turn);
+        }
     }
 
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration) {

@@ -106,6 +106,10 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                 // What it has for others leaves first, and for itself.
                 break;
             }
+            if shared.allowance == 0 {
+                // It was too fast, and is called when it may go on.
+                return false;
+            }
             if self.conn.resume(shared) {
                 self.flush(sys, shared);
                 continue;

@@ -14,7 +14,7 @@
 //! Owns what all connections share: the kernel, the buffers, the queue, the time.
 //! Knows endpoints only as `dyn Endpoint`, and no message at all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
@@ -116,6 +116,8 @@ pub(crate) struct Workspace {
     /// Connections that spoke to others faster than those listen, and have to wait.
     pub(crate) held: Vec<Ready>,
     pub(crate) held_until: Duration,
+    /// Connections that were faster than they may be, and when each may go on.
+    pub(crate) resting: BTreeSet<(Duration, ConnId)>,
     /// The last delivery left a connection with more than should wait for it.
     pub(crate) congested: bool,
     /// Connections that were sent something by others in this turn.
@@ -252,6 +254,7 @@ impl<Y: Sys> Server<Y> {
                 queue: VecDeque::new(),
                 held: Vec::new(),
                 held_until: now,
+                resting: BTreeSet::new(),
                 congested: false,
                 outgoing: Vec::new(),
                 now,
@@ -468,6 +471,7 @@ impl<Y: Sys> Server<Y> {
         }
 
         self.call_timers();
+        self.call_rested();
         for _ in 0..DELIVERIES_PER_TURN {
             if !self.work.post.has_letters() {
                 break;
@@ -509,7 +513,8 @@ impl<Y: Sys> Server<Y> {
             false => None,
         };
         let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
-        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held];
+        let rested = self.work.resting.first().map(|&(at, _)| at);
+        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested];
         let first = clocks.into_iter().flatten().min()?;
         Some(first.saturating_sub(self.sys.now()))
     }
@@ -633,6 +638,19 @@ impl<Y: Sys> Server<Y> {
             let Some(id) = self.work.timers.due(self.work.now) else { break };
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.timer(&mut self.sys, &mut self.work, id);
+            }
+            self.carry_out_orders();
+        }
+    }
+
+    /// Goes on with those who were too fast.
+    fn call_rested(&mut self) {
+        for _ in 0..EXPIRIES_PER_TURN {
+            let due = self.work.resting.first().filter(|(at, _)| *at <= self.work.now);
+            let Some(&(at, id)) = due else { break };
+            self.work.resting.remove(&(at, id));
+            if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
+                endpoint.rested(&mut self.sys, &mut self.work, id);
             }
             self.carry_out_orders();
         }

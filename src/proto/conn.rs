@@ -40,8 +40,8 @@ pub struct Conn<T, C> {
     /// Bytes the socket did not take.
     output: Option<BufferId>,
     life: Life,
-    /// Output passed its high mark and has not come down to the low one, or there was
-    /// enough to deliver to others.
+    /// Output passed its high mark and has not come down to the low one, there was enough
+    /// to deliver to others, or as many messages were served as may be for now.
     paused: bool,
     /// It no longer counts as a connection: its service knows that it is over.
     counted_out: bool,
@@ -204,6 +204,9 @@ pub struct Shared<'a, F, S> {
     pub tick: Tick,
     /// Whether an HTTP client is told, in HTTP, that this is another protocol.
     pub http_courtesy: bool,
+    /// How many messages may still be served, bad ones included; at 0 the connection
+    /// pauses. Served ones are taken off.
+    pub allowance: usize,
     /// Set when the service handed an error on, for the log.
     pub refused: Option<EncodeError>,
 }
@@ -407,11 +410,13 @@ where
         S: Service<Session = C>,
     {
         let queued = self.waiting(shared.pool);
-        let courtesy = shared.http_courtesy;
+        let (courtesy, allowance) = (shared.http_courtesy, shared.allowance);
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
         let (mut cx, service, refused) = shared.context(queued);
         // Messages that end in here, one that is being skipped included.
         let mut ended = usize::from(framing.is_skipping(state));
+        let first = ended;
+        let last = ended.saturating_add(allowance);
         let result = framing.each(state, input, end, |item| {
             ended += 1;
             cx.exchange = framing.exchange();
@@ -427,13 +432,13 @@ where
             };
             cx.note_refusal(served, refused);
             cx.settle(framing);
-            if cx.verdict.is_some() || cx.has_enough() {
+            if cx.verdict.is_some() || cx.has_enough() || ended >= last {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        let full = cx.has_enough();
+        let full = cx.has_enough() || ended >= last;
         let result = result.and_then(|rest| {
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
@@ -472,7 +477,9 @@ where
         // The one that is being skipped now was counted, but has not ended.
         let same_message = ended == usize::from(skipping);
         let rest = result.unwrap_or(Rest { used: 0, need: 0 });
-        Outcome { verdict: cx.verdict, rest, full, kept: Kept { skipping, same_message } }
+        let verdict = cx.verdict;
+        shared.allowance = allowance.saturating_sub(ended - first);
+        Outcome { verdict, rest, full, kept: Kept { skipping, same_message } }
     }
 
     /// Keeps what was not used, in a buffer no larger than it needs.
@@ -587,7 +594,7 @@ struct Outcome {
     /// How the connection ends, if it does.
     verdict: Option<Verdict>,
     rest: Rest,
-    /// It stopped because enough output waits, here or for others.
+    /// It stopped because enough output waits, here or for others, or enough was served.
     full: bool,
     kept: Kept,
 }
@@ -933,6 +940,7 @@ mod tests {
                 },
                 tick: Tick::at(self.now),
                 http_courtesy: true,
+                allowance: usize::MAX,
                 refused: None,
             };
             f(&mut self.conn, &mut shared);

@@ -485,6 +485,12 @@ pub enum CloseReason {
     /// All connections were in use and newcomers are refused, or no descriptor was
     /// left.
     MaxConnections,
+    /// Its address had as many connections as one may have.
+    PerIp,
+    /// Its address connected too often, or it made mistakes too often.
+    Rate,
+    /// All connections were in use, and it had been silent for the longest time.
+    Evicted,
     /// The kernel would not watch the socket.
     RegisterFailed,
     /// Another error of the socket.
@@ -503,7 +509,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::PeerEof,
         Self::PeerReset,
         Self::Truncated,
@@ -515,6 +521,9 @@ impl CloseReason {
         Self::OutputCap,
         Self::Memory,
         Self::MaxConnections,
+        Self::PerIp,
+        Self::Rate,
+        Self::Evicted,
         Self::RegisterFailed,
         Self::IoError,
         Self::AppClose,
@@ -538,6 +547,9 @@ impl CloseReason {
             Self::OutputCap => "output_cap",
             Self::Memory => "memory",
             Self::MaxConnections => "max_connections",
+            Self::PerIp => "per_ip",
+            Self::Rate => "rate",
+            Self::Evicted => "evicted",
             Self::RegisterFailed => "register_failed",
             Self::IoError => "io_error",
             Self::AppClose => "app_close",

@@ -95,6 +95,8 @@ impl<S: Service> Service for Logged<S> {
             CloseReason::FrameDeadline
             | CloseReason::WriteStall
             | CloseReason::OutputCap
+            | CloseReason::Memory
+            | CloseReason::Rate
             | CloseReason::IoError
             | CloseReason::BadReply
             | CloseReason::HandlerPanic => &self.gates.warn,

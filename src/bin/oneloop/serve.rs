@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
-use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
+use oneloop::{
+    AnyFraming, ConfigError, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -102,6 +104,7 @@ pub(crate) enum ServiceName {
 enum WhenFullName {
     Wait,
     Refuse,
+    Evict,
 }
 
 /// Every limit of an endpoint. The defaults are the library's.
@@ -115,6 +118,26 @@ struct LimitFlags {
     /// What newcomers meet when all connections are in use
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     when_full: WhenFullName,
+
+    /// Connections at once from one address (IPv6: one /64) [default: off]
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    max_per_ip: Option<usize>,
+
+    /// Connects a second from one address, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate)]
+    accepts_per_ip: Option<Rate>,
+
+    /// Addresses that those two leave alone, or ADDR/BITS [default: none]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    exempt: Vec<Prefix>,
+
+    /// Messages a second of one connection, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate)]
+    messages_per_second: Option<Rate>,
+
+    /// Messages skipped a second of one connection, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate)]
+    errors_per_second: Option<Rate>,
 
     /// Callers that may wait to be accepted, up to the kernel's somaxconn
     #[arg(long, value_name = "N", default_value = "4096")]
@@ -219,6 +242,7 @@ impl Serve {
         let endpoint = server.add(framing, service, limits).map_err(|error| {
             let flag = match error {
                 ConfigError::Connections { .. } => "--max-connections: ",
+                ConfigError::PerIp => "--max-per-ip: ",
                 ConfigError::OutputLow { .. } => "--output-low: ",
                 ConfigError::OutputMax { .. } => "--output-max: ",
                 ConfigError::SendBuffer { .. } => "--send-buffer: ",
@@ -288,7 +312,13 @@ impl LimitFlags {
             .when_full(match self.when_full {
                 WhenFullName::Wait => WhenFull::Wait,
                 WhenFullName::Refuse => WhenFull::Refuse,
+                WhenFullName::Evict => WhenFull::Evict,
             })
+            .max_per_ip(self.max_per_ip)
+            .accepts_per_ip(self.accepts_per_ip)
+            .exempt(self.exempt.clone())
+            .messages_per_second(self.messages_per_second)
+            .errors_per_second(self.errors_per_second)
             .backlog(self.backlog)
             .output_high(self.output_high)
             .output_low(self.output_low)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use oneloop::Rate;
+
 /// Permissions of a file in octal digits, as chmod takes them.
 pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
@@ -40,6 +42,18 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse::<usize>().ok());
     let count = number.flatten().and_then(|number| number.checked_mul(unit));
     count.ok_or("not a number, like 500 or 10k".into())
+}
+
+/// So many a second, and behind a slash so many at once, else as many.
+pub(crate) fn rate(text: &str) -> Result<Rate, String> {
+    let wrong = || "not a rate, like 10 a second, or 10/50 with 50 at once".to_string();
+    let number = |text| count(text).ok().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+    let (rate, burst) = match text.split_once('/') {
+        Some((rate, burst)) => (rate, Some(number(burst).ok_or_else(wrong)?)),
+        None => (text, None),
+    };
+    let rate = number(rate).filter(|&n| n <= 1_000_000_000).ok_or_else(wrong)?;
+    Ok(burst.into_iter().fold(Rate::per_second(rate), Rate::burst))
 }
 
 /// A time span: us, ms, s, m, h, and s if there is no unit. Zero is refused: it
@@ -114,6 +128,11 @@ mod tests {
         assert_eq!((mode("660"), mode("0700"), mode("0")), (Ok(0o660), Ok(0o700), Ok(0)));
         for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
             assert!(mode(text).is_err(), "{text}");
+        }
+        assert_eq!(rate("10"), Ok(Rate::per_second(10)));
+        assert_eq!(rate("1k/20"), Ok(Rate::per_second(1000).burst(20)));
+        for text in ["", "0", "/", "1/", "/1", "1/0", "1/2/3", "-1", "2000m", "1.5"] {
+            assert!(rate(text).is_err(), "{text}");
         }
         assert_eq!((memory("64k"), memory("1g")), (Ok(64 << 10), Ok(1 << 30)));
         assert!(memory("65535").is_err() && memory("0").is_err());

@@ -152,6 +152,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             info,
             tick: work.tick,
             http_courtesy: false,
+            allowance: 0,
             refused: None,
         };
         if guard(self.limits.abort_on_panic, || conn.closed(&mut shared)).is_none() {

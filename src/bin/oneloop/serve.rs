@@ -1,6 +1,7 @@
 //! `oneloop serve`: one endpoint, from flags.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -9,7 +10,7 @@ use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Si
 use oneloop::{
     AnyFraming, ConfigError, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
 };
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
@@ -250,6 +251,10 @@ impl Serve {
             };
             Failure::Usage(format!("{flag}{error}"))
         })?;
+        // With a handler of ours, a log file at its limit is an error of that write; by
+        // default it ends the process.
+        let unused = Arc::default();
+        let _ = signal_hook::flag::register(SIGXFSZ, unused);
         log::info!("[STARTING] server is starting...");
         // Before the first client: a signal must never find its default.
         let mut signals = Signals::new([SIGINT, SIGTERM])

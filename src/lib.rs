@@ -51,7 +51,9 @@ mod throttle;
 
 pub use client::{Client, ClientError, ClientOptions, LostBy, Receiver, Sender, State};
 #[doc(inline)]
-pub use net::{Bound, Counters, Handle, HandleError, Limits, Mio, Server, Sys, Turn, WhenFull};
+pub use net::{
+    Bound, Counters, Handle, HandleError, Limits, Mio, Prefix, Rate, Server, Sys, Turn, WhenFull,
+};
 #[doc(inline)]
 pub use proto::dial::{ConnectError, Dial, Target};
 #[cfg(feature = "http")]

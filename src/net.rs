@@ -4,6 +4,7 @@
 //! no particular service is named in here.
 
 mod acceptor;
+mod border;
 mod counters;
 mod dialer;
 mod endpoint;
@@ -11,6 +12,10 @@ mod handle;
 mod kernel;
 mod limits;
 mod peer;
+mod prefix;
+mod quota;
+mod rate;
+mod relief;
 mod server;
 mod sys;
 mod timers;
@@ -21,5 +26,7 @@ pub use endpoint::idle_bytes;
 pub use handle::{Handle, HandleError};
 pub use kernel::Mio;
 pub use limits::{Limits, WhenFull};
+pub use prefix::Prefix;
+pub use rate::Rate;
 pub use server::{Bound, Server, Turn};
 pub use sys::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};

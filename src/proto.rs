@@ -4,6 +4,7 @@
 //! this module to it. Bytes, time and names of peers are arguments, so all of it
 //! runs the same in a test, in a simulation and behind a real connection.
 
+pub(crate) mod budget;
 pub mod buffer;
 pub mod conn;
 pub mod dial;

@@ -53,6 +53,11 @@ impl<L> Acceptor<L> {
         self.paused_until = None;
     }
 
+    /// There is no place now, and there may be one without anything being freed.
+    pub(crate) fn pause(&mut self, now: Duration) {
+        self.paused_until = Some(now + PAUSE);
+    }
+
     /// Whether it makes sense to accept at `now`.
     pub(crate) fn is_ready(&self, now: Duration) -> bool {
         self.callers && self.paused_until.is_none_or(|until| until <= now)

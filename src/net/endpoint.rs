@@ -19,23 +19,28 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::acceptor::{ACCEPTS_PER_TURN, Accepted, Acceptor};
+use super::acceptor::Acceptor;
 use super::counters::Counters;
 use super::dialer::Dialer;
 use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
-use super::server::{HOLD, Workspace};
-use super::sys::{ListenOptions, MAX_CONNECTIONS, MAX_LISTENERS, Ready, Sys, Token, Watch};
-use crate::proto::conn::{Clocks, Conn, Life, OutputLimits, Shared};
+use super::quota::{Pace, Quota};
+use super::relief::{Weight, largest_first};
+use super::server::Workspace;
+use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
+use crate::proto::buffer::Pool;
+use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::dial::Dial;
-use crate::proto::framing::{Exchange, Framing, Reply};
+use crate::proto::framing::Framing;
 use crate::proto::post::{Address, Letter};
 use crate::proto::service::{CallInfo, CloseReason, ConnId, PeerAddr, Service};
 use crate::proto::tick::Tick;
 use crate::throttle::Throttle;
 
 mod calls;
+mod door;
+mod visit;
 
 /// How often a sweep looks at every connection's clocks.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -69,6 +74,9 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// Gives one connection its turn.
     fn serve(&mut self, sys: &mut Y, work: &mut Workspace, ready: Ready);
 
+    /// Gives one its turn that had to rest, and may go on.
+    fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId);
+
     /// Has `id` called at `at`, if it is still a connection.
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration);
 
@@ -84,6 +92,15 @@ pub(crate) trait Endpoint<Y: Sys> {
 
     /// Sends messages for all connections to each.
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]);
+
+    /// Tells what each connection holds.
+    fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>);
+
+    /// Closes one that holds too much.
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize);
+
+    /// Has each looked at that can be read, as if its event came again.
+    fn requeue(&mut self, work: &mut Workspace);
 
     /// Ends whoever is late at that time; at most `budget` of them.
     fn sweep(&mut self, sys: &mut Y, work: &mut Workspace, at: Tick, budget: &mut usize);
@@ -121,12 +138,16 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     /// By the same index; stale where `peers` is vacant.
     addrs: Vec<PeerAddr>,
     live: usize,
+    quota: Quota,
+    pace: Pace,
     generation: u32,
     counters: Counters,
     bad_replies: Throttle,
     bad_watches: Throttle,
     crowded: Throttle,
     unreachable: Throttle,
+    panics: Throttle,
+    turned_away: Throttle,
 }
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
@@ -134,6 +155,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     pub(crate) fn new(number: u8, framing: Rc<F>, service: S, limits: Limits) -> Self {
         Self {
             number,
+            quota: Quota::default(),
+            pace: Pace::new(&limits),
             clocks: limits.clocks(),
             output: limits.output(framing.max_frame()),
             framing,
@@ -150,78 +173,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             bad_watches: Throttle::default(),
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
-        }
-    }
-
-    /// Lets `act` work on one connection, with all it needs from the loop, and
-    /// then draws the conclusions. `act` answers whether it wants another turn.
-    fn visit<A>(&mut self, sys: &mut Y, work: &mut Workspace, key: usize, act: A)
-    where
-        A: FnOnce(
-            &mut Peer<Y::Stream, F::State, S::Session>,
-            &mut Y,
-            &mut [u8],
-            &mut Shared<'_, F, S>,
-        ) -> bool,
-    {
-        let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
-        let (slot, id) = self.names(key, generation);
-        let info = self.info(id, self.addrs[key], work.now);
-        let peer = &mut self.peers[key];
-        let mut shared = Shared {
-            framing: &*self.framing,
-            service: &mut self.service,
-            pool: &mut work.pool,
-            replies: &mut work.replies,
-            posted: work.post.size(),
-            post: &mut work.post,
-            traffic: &mut self.counters.traffic,
-            info,
-            tick: work.tick,
-            http_courtesy: self.limits.http_courtesy,
-            refused: None,
-            reset: false,
-        };
-        let mut again = act(peer, sys, &mut work.read, &mut shared);
-        let spoke = shared.spoke();
-        let reset = shared.reset;
-        if work.stopping && !again && peer.conn.is_idle() {
-            peer.conn.close(CloseReason::Shutdown, shared.pool);
-            peer.flush(sys, &mut shared);
-            again = peer.readable && peer.conn.wants_read();
-        }
-        if let Some(error) = shared.refused.take()
-            && self.bad_replies.allows(work.now)
-        {
-            log::warn!("{}: bad reply: {error}", self.addrs[key]);
-        }
-        // Over, it no longer counts as a connection, though it may linger.
-        if let (false, Some(reason)) = (peer.conn.is_counted_out(), peer.conn.life().final_reason())
-        {
-            shared.info.connections -= 1;
-            peer.conn.closed(&mut shared);
-            self.live -= 1;
-            self.counters.closed[reason as usize] += 1;
-            work.timers.cancel(id);
-            work.freed = true;
-        }
-        if let Life::Closed(_) = peer.conn.life() {
-            let peer = self.peers.remove(key);
-            self.dialer.forget(peer.generation);
-            match reset {
-                true => sys.reset(peer.stream),
-                false => sys.close(peer.stream),
-            }
-            work.freed = true;
-        } else if spoke && work.congested && !peer.queued {
-            peer.queued = true;
-            if work.held.is_empty() {
-                work.held_until = work.now + HOLD;
-            }
-            work.held.push(self_entry(slot));
-        } else if again && !peer.queued {
-            peer.queued = true;
-            work.queue.push_back(self_entry(slot));
+            panics: Throttle::default(),
+            turned_away: Throttle::default(),
         }
     }
 
@@ -253,39 +206,6 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.live + self.dialer.dialing() >= self.limits.max_connections
     }
 
-    /// Takes a caller into the slab.
-    fn admit(
-        &mut self,
-        sys: &mut Y,
-        work: &mut Workspace,
-        mut stream: Y::Stream,
-        addr: PeerAddr,
-        conn: Conn<F::State, S::Session>,
-    ) -> Option<usize> {
-        self.counters.accepted += 1;
-        // 0 is what a token without generation shows.
-        self.generation = (self.generation + 1) % ConnId::OURS;
-        self.generation = self.generation.max(1);
-        let key = self.peers.vacant_key();
-        let id = ConnId::new(self.number, key, self.generation);
-        let watched = match key {
-            ..MAX_CONNECTIONS => sys.watch(&mut stream, Token::conn(id), Watch::Read),
-            _ => Err(io::ErrorKind::OutOfMemory.into()),
-        };
-        if let Err(error) = watched {
-            if self.bad_watches.allows(work.now) {
-                log::warn!("{addr}: cannot watch: {error}");
-            }
-            self.counters.closed[CloseReason::RegisterFailed as usize] += 1;
-            let mut conn = conn;
-            conn.fail(CloseReason::RegisterFailed, &mut work.pool);
-            sys.close(stream);
-            return None;
-        }
-        self.move_in(Peer::new(stream, self.generation, work.tick, conn), addr);
-        Some(key)
-    }
-
     /// Gives a connection its slot.
     fn move_in(&mut self, mut peer: Peer<Y::Stream, F::State, S::Session>, addr: PeerAddr) {
         // A read from a Unix socket ends where its peer has passed a descriptor along,
@@ -296,33 +216,19 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             self.addrs.resize(key + 1, addr);
         }
         self.addrs[key] = addr;
+        self.pace.begin(key);
     }
 
-    fn welcome(&mut self, sys: &mut Y, work: &mut Workspace, stream: Y::Stream, addr: PeerAddr) {
-        let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
-        self.live += 1;
-        self.visit(sys, work, key, |peer, sys, _, shared| {
-            peer.conn.opened(shared);
-            peer.flush(sys, shared);
-            peer.conn.wants_resume(&shared.info.output, shared.pool)
-        });
-    }
-
-    /// Tells a caller for whom there is no room, and waits for it to leave.
-    fn refuse(&mut self, sys: &mut Y, work: &mut Workspace, mut stream: Y::Stream, addr: PeerAddr) {
-        let reason = CloseReason::MaxConnections;
-        let text = format!("busy: all {} connections are in use", self.limits.max_connections);
-        let mut refusal = Vec::new();
-        let mut exchange = Exchange::Failed { status: 503 };
-        // A framing that cannot say it says nothing; and a new socket has room for
-        // a line, or it is broken and there is nobody to tell.
-        if self.framing.reply(&Reply::from(&text), &mut exchange, &mut refusal).is_ok() {
-            let _ = sys.write(&mut stream, &refusal);
-        }
-        let _ = sys.finish(&mut stream);
-        let conn = Conn::refused(reason, &mut work.pool, work.tick);
-        if self.admit(sys, work, stream, addr, conn).is_some() {
-            self.counters.closed[reason as usize] += 1;
+    /// Closes those of its own that hold the most: in the middle of a letter to all, its
+    /// laggards are the ones that grow.
+    fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
+        let mut weights = Vec::new();
+        self.weigh(&work.pool, &mut weights);
+        for (_, _, key) in largest_first(&mut weights) {
+            if !work.pool.is_tight() {
+                break;
+            }
+            self.unload(sys, work, key);
         }
     }
 
@@ -375,38 +281,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn accept(&mut self, sys: &mut Y, work: &mut Workspace) {
-        if work.freed {
-            self.acceptors.iter_mut().for_each(Acceptor::unpause);
-        }
-        for index in 0..self.acceptors.len() {
-            // Each listener has its own: a storm on one shuts out no other.
-            let mut budget = ACCEPTS_PER_TURN;
-            while budget > 0 && self.acceptors[index].is_ready(work.now) {
-                let full = self.is_full();
-                if full && self.crowded.allows(work.now) {
-                    let (count, what) = match self.limits.when_full {
-                        WhenFull::Wait => (self.live, "wait"),
-                        WhenFull::Refuse => (self.live, "are refused"),
-                    };
-                    log::warn!("all {count} connections are in use; newcomers {what}");
-                }
-                if full && self.limits.when_full == WhenFull::Wait {
-                    return;
-                }
-                budget -= 1;
-                match self.acceptors[index].accept(sys, work.now) {
-                    Accepted::Caller(stream, addr) if full => {
-                        self.refuse(sys, work, stream, addr);
-                    }
-                    Accepted::Caller(stream, addr) => self.welcome(sys, work, stream, addr),
-                    Accepted::Shed => {
-                        self.counters.accepted += 1;
-                        self.counters.closed[CloseReason::MaxConnections as usize] += 1;
-                    }
-                    Accepted::Lost | Accepted::Nobody => {}
-                }
-            }
-        }
+        self.take_callers(sys, work);
     }
 
     fn accept_at(&self) -> Option<Duration> {
@@ -440,6 +315,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return;
         }
         self.visit(sys, work, key, Peer::turn);
+    }
+
+    fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
+        if let Some(key) = self.find(id) {
+            self.pace.rested(key);
+            self.visit(sys, work, key, Peer::turn);
+        }
     }
 
     fn set_timer(&mut self, work: &mut Workspace, id: ConnId, at: Duration) {
@@ -552,6 +434,31 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
                 work.outgoing.push(self_entry(slot));
+            }
+            if work.pool.is_over() {
+                self.relieve(sys, work);
+            }
+        }
+    }
+
+    fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>) {
+        let weights = self.peers.iter().map(|(key, peer)| (peer.conn.held_bytes(pool), key));
+        let holders = weights.filter(|(bytes, _)| *bytes > 0);
+        into.extend(holders.map(|(bytes, key)| (bytes, self.number, key)));
+    }
+
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+        self.visit(sys, work, key, |peer, _, _, shared| {
+            peer.conn.fail(CloseReason::Memory, shared.pool);
+            false
+        });
+    }
+
+    fn requeue(&mut self, work: &mut Workspace) {
+        for (key, peer) in &mut self.peers {
+            if peer.readable && peer.conn.wants_read() && !peer.queued {
+                peer.queued = true;
+                work.queue.push_back(self_entry(ConnId::new(self.number, key, peer.generation)));
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::prefix::Prefix;
+use super::rate::Rate;
 use super::sys::{DialOptions, ListenOptions, MAX_CONNECTIONS};
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::framing::ConfigError;
@@ -24,6 +26,12 @@ pub struct Limits {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) http_courtesy: bool,
+    pub(crate) abort_on_panic: bool,
+    pub(crate) max_per_ip: Option<usize>,
+    pub(crate) accepts_per_ip: Option<Rate>,
+    pub(crate) exempt: Vec<Prefix>,
+    pub(crate) messages_per_second: Option<Rate>,
+    pub(crate) errors_per_second: Option<Rate>,
 }
 
 /// How long TCP keepalive takes to give a silent peer up: see
@@ -40,6 +48,9 @@ pub enum WhenFull {
     Wait,
     /// They are accepted, told so in one message, and closed.
     Refuse,
+    /// The connection from which nothing has come for the longest time, a second at
+    /// least, is closed for them at once, `evicted`. While there is none, they wait.
+    Evict,
 }
 
 impl Default for Limits {
@@ -56,6 +67,12 @@ impl Default for Limits {
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
             http_courtesy: false,
+            abort_on_panic: false,
+            max_per_ip: None,
+            accepts_per_ip: None,
+            exempt: Vec::new(),
+            messages_per_second: None,
+            errors_per_second: None,
         }
     }
 }
@@ -81,6 +98,53 @@ impl Limits {
     /// is no message there, is told so with a 400 before it is closed. Default: no.
     pub fn http_courtesy(mut self, tell: bool) -> Self {
         self.http_courtesy = tell;
+        self
+    }
+
+    /// Whether a panic of the service goes on through [`Server::turn`](super::Server::turn)
+    /// to the host, and ends the program if nobody catches it. The server is not to be used
+    /// after that. Default: no, it closes the one connection, with `handler_panic`.
+    pub fn abort_on_panic(mut self, abort: bool) -> Self {
+        self.abort_on_panic = abort;
+        self
+    }
+
+    /// Connections open at once from one IP address (of IPv6, from one /64). Default: no
+    /// limit. A newcomer beyond it is hung up on without a word, `per_ip`. Connections
+    /// that we open ourselves, and those at Unix sockets, do not count.
+    pub fn max_per_ip(mut self, count: Option<usize>) -> Self {
+        self.max_per_ip = count;
+        self
+    }
+
+    /// How often one IP address (of IPv6, one /64) may connect. Default: no limit. A
+    /// newcomer beyond it is hung up on without a word, `rate`. The last 65,536 addresses
+    /// are remembered; when more than that call at the same time, the further ones are
+    /// not limited.
+    pub fn accepts_per_ip(mut self, rate: Option<Rate>) -> Self {
+        self.accepts_per_ip = rate;
+        self
+    }
+
+    /// Addresses that [`max_per_ip`](Self::max_per_ip) and
+    /// [`accepts_per_ip`](Self::accepts_per_ip) do not count. Default: none.
+    pub fn exempt(mut self, prefixes: Vec<Prefix>) -> Self {
+        self.exempt = prefixes;
+        self
+    }
+
+    /// How many messages of one connection are served. Default: no limit. What comes
+    /// faster is not lost: reading from that connection pauses, and it waits with the peer.
+    pub fn messages_per_second(mut self, rate: Option<Rate>) -> Self {
+        self.messages_per_second = rate;
+        self
+    }
+
+    /// How many messages of one connection may have to be skipped, for being too long.
+    /// Default: no limit. Beyond it the connection closes, `rate`. (Other errors close it
+    /// in any case.)
+    pub fn errors_per_second(mut self, rate: Option<Rate>) -> Self {
+        self.errors_per_second = rate;
         self
     }
 
@@ -169,6 +233,11 @@ impl Limits {
         if timeouts.contains(&Some(Duration::ZERO)) {
             return Err(ConfigError::NoTime);
         }
+        let rates = [self.accepts_per_ip, self.messages_per_second, self.errors_per_second];
+        rates.into_iter().flatten().try_for_each(Rate::check)?;
+        if self.max_per_ip == Some(0) {
+            return Err(ConfigError::PerIp);
+        }
         let asked = self.max_connections;
         if !(1..=MAX_CONNECTIONS).contains(&asked) {
             return Err(ConfigError::Connections { asked, max: MAX_CONNECTIONS });
@@ -221,6 +290,8 @@ mod tests {
             (limits().backlog(0),                          Err(ConfigError::Backlog { callers: 0 })),
             (limits().write_timeout(Some(Duration::ZERO)), Err(ConfigError::NoTime)),
             (limits().write_timeout(None),                 Ok(())),
+            (limits().max_per_ip(Some(0)),                 Err(ConfigError::PerIp)),
+            (limits().errors_per_second(Some(Rate::per_second(0))), Err(ConfigError::Rate { per_second: 0, burst: 0 })),
             (limits().max_connections(0),                  Err(ConfigError::Connections { asked: 0, max: MAX_CONNECTIONS })),
             (limits().max_connections(MAX_CONNECTIONS),    Ok(())),
             (limits().max_connections(1 << 24),            Err(ConfigError::Connections { asked: 1 << 24, max: MAX_CONNECTIONS })),

@@ -106,6 +106,10 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                 // What it has for others leaves first, and for itself.
                 break;
             }
+            if shared.allowance == 0 {
+                // It was too fast, and is called when it may go on.
+                return false;
+            }
             if self.conn.resume(shared) {
                 self.flush(sys, shared);
                 continue;
@@ -113,7 +117,12 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             if !self.wants_turn() {
                 return false;
             }
-            match sys.read(&mut self.stream, buffer) {
+            let room = self.conn.room(shared.pool).min(buffer.len());
+            if room == 0 {
+                shared.pool.note_starved();
+                return false;
+            }
+            match sys.read(&mut self.stream, &mut buffer[..room]) {
                 Ok(0) => {
                     self.readable = false;
                     // Behind the end a reset cannot be read.
@@ -129,7 +138,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                     // FIN queued behind the data: one edge announced both, no
                     // other will come, and a peer that sent and closed at once
                     // would sit here for ever. See epoll(7).
-                    self.readable = count == buffer.len() || self.read_closed;
+                    self.readable = count == room || self.read_closed;
                     self.last_read = shared.tick;
                     self.conn.received(&mut buffer[..count], shared);
                 }

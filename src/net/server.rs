@@ -14,7 +14,7 @@
 //! Owns what all connections share: the kernel, the buffers, the queue, the time.
 //! Knows endpoints only as `dyn Endpoint`, and no message at all.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
@@ -30,12 +30,14 @@ use super::kernel::Mio;
 use super::limits::Limits;
 use super::sys::{MAX_ENDPOINTS, Ready, Source, Sys, Token};
 use super::timers::Timers;
+use crate::proto::budget::Budget;
 use crate::proto::buffer::Pool;
 use crate::proto::dial::Dial;
 use crate::proto::framing::{ConfigError, EncodeError, Framing};
 use crate::proto::post::{Address, Letter, Order, Post};
 use crate::proto::service::{ConnId, EndpointId, Service};
 use crate::proto::tick::Tick;
+use crate::throttle::Throttle;
 
 /// One read takes at most this many bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -82,9 +84,9 @@ const MAX_PUT_OFF: u32 = 64;
 /// # }
 /// ```
 pub struct Server<Y: Sys = Mio> {
-    sys: Y,
-    endpoints: Vec<Box<dyn Endpoint<Y>>>,
-    work: Workspace,
+    pub(super) sys: Y,
+    pub(super) endpoints: Vec<Box<dyn Endpoint<Y>>>,
+    pub(super) work: Workspace,
     inbox: Arc<Inbox>,
     commands: Vec<Command>,
     stop: Stop,
@@ -114,6 +116,8 @@ pub(crate) struct Workspace {
     /// Connections that spoke to others faster than those listen, and have to wait.
     pub(crate) held: Vec<Ready>,
     pub(crate) held_until: Duration,
+    /// Connections that were faster than they may be, and when each may go on.
+    pub(crate) resting: BTreeSet<(Duration, ConnId)>,
     /// The last delivery left a connection with more than should wait for it.
     pub(crate) congested: bool,
     /// Connections that were sent something by others in this turn.
@@ -123,6 +127,8 @@ pub(crate) struct Workspace {
     pub(crate) stopping: bool,
     /// A connection ended, so there is room for another.
     pub(crate) freed: bool,
+    /// Warnings that there is too little memory.
+    pub(crate) tight: Throttle,
 }
 
 /// Whether the server is to go on.
@@ -235,7 +241,7 @@ impl<Y: Sys> Server<Y> {
     /// A loop without endpoints, on the kernel given.
     pub fn with_sys(mut sys: Y) -> Self {
         let now = sys.now();
-        Self {
+        let mut server = Self {
             inbox: Inbox::new(sys.waker()),
             sys,
             endpoints: Vec::new(),
@@ -248,12 +254,14 @@ impl<Y: Sys> Server<Y> {
                 queue: VecDeque::new(),
                 held: Vec::new(),
                 held_until: now,
+                resting: BTreeSet::new(),
                 congested: false,
                 outgoing: Vec::new(),
                 now,
                 tick: Tick::at(now),
                 stopping: false,
                 freed: false,
+                tight: Throttle::default(),
             },
             commands: Vec::new(),
             stop: Stop::No,
@@ -264,7 +272,9 @@ impl<Y: Sys> Server<Y> {
             waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
-        }
+        };
+        server.memory_budget(Budget::DEFAULT);
+        server
     }
 
     /// Adds an endpoint: a framing and a service for connections to come. It has
@@ -459,6 +469,7 @@ impl<Y: Sys> Server<Y> {
     pub fn turn(&mut self, timeout: Option<Duration>) -> io::Result<Turn> {
         let host = self.sleep(timeout)?;
 
+        self.feed_starved();
         if self.work.held_until <= self.work.now {
             self.work.queue.extend(self.work.held.drain(..));
         }
@@ -466,6 +477,7 @@ impl<Y: Sys> Server<Y> {
         for _ in 0..self.work.queue.len() {
             let Some(ready) = self.work.queue.pop_front() else { break };
             self.serve(ready);
+            self.relieve();
             self.carry_out_orders();
             if self.work.post.is_heavy() {
                 self.deliver();
@@ -474,7 +486,7 @@ impl<Y: Sys> Server<Y> {
 
         // Newcomers later: their slots may be recycled ones, and by now no event
         // for a former owner is left.
-        if self.callers || self.work.freed {
+        if (self.callers || self.work.freed) && self.work.has_memory() {
             for endpoint in &mut self.endpoints {
                 endpoint.accept(&mut self.sys, &mut self.work);
             }
@@ -483,6 +495,7 @@ impl<Y: Sys> Server<Y> {
         }
 
         self.call_timers();
+        self.call_rested();
         for _ in 0..DELIVERIES_PER_TURN {
             if !self.work.post.has_letters() {
                 break;
@@ -490,6 +503,9 @@ impl<Y: Sys> Server<Y> {
             self.deliver();
             self.carry_out_orders();
         }
+        self.relieve();
+        self.carry_out_orders();
+        self.say_tight();
         self.sweep();
         self.trim();
         // Whoever could not be accepted yet is not told of again.
@@ -506,6 +522,7 @@ impl<Y: Sys> Server<Y> {
         let busy = self.more_events
             || !self.work.queue.is_empty()
             || self.work.post.has_letters()
+            || self.work.pool.room_for_starved()
             || self.is_finished();
         if busy {
             return Some(Duration::ZERO);
@@ -514,12 +531,14 @@ impl<Y: Sys> Server<Y> {
             Stop::Draining { until } => Some(until),
             Stop::No | Stop::Done => None,
         };
-        let accept = match self.callers {
+        // While memory is short nobody is let in, and what frees it is a turn of its own.
+        let accept = match self.callers && self.work.has_memory() {
             true => self.endpoints.iter().filter_map(|endpoint| endpoint.accept_at()).min(),
             false => None,
         };
         let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
-        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held];
+        let rested = self.work.resting.first().map(|&(at, _)| at);
+        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested];
         let first = clocks.into_iter().flatten().min()?;
         Some(first.saturating_sub(self.sys.now()))
     }
@@ -648,6 +667,19 @@ impl<Y: Sys> Server<Y> {
         }
     }
 
+    /// Goes on with those who were too fast.
+    fn call_rested(&mut self) {
+        for _ in 0..EXPIRIES_PER_TURN {
+            let due = self.work.resting.first().filter(|(at, _)| *at <= self.work.now);
+            let Some(&(at, id)) = due else { break };
+            self.work.resting.remove(&(at, id));
+            if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
+                endpoint.rested(&mut self.sys, &mut self.work, id);
+            }
+            self.carry_out_orders();
+        }
+    }
+
     /// Delivers the letters so far. Neighbouring ones to all of an endpoint go
     /// through its connections once.
     fn deliver(&mut self) {
@@ -663,8 +695,18 @@ impl<Y: Sys> Server<Y> {
                 Some(id) => endpoint.deliver(&mut self.work, id, &run[0], &bytes),
                 None => endpoint.deliver_all(&mut self.sys, &mut self.work, run, &bytes),
             }
+            if self.work.pool.is_tight() {
+                // What can leave does so first; then who reads is not among the largest.
+                self.send_outgoing();
+                self.relieve();
+            }
         }
         self.work.post.recycle(letters, bytes);
+        self.send_outgoing();
+    }
+
+    /// Gives those their turn who were sent something.
+    fn send_outgoing(&mut self) {
         let mut outgoing = std::mem::take(&mut self.work.outgoing);
         for ready in outgoing.drain(..) {
             self.serve(ready);

@@ -16,6 +16,7 @@ use std::num::NonZeroU32;
 
 use slab::Slab;
 
+use super::budget::Budget;
 use super::tick::Tick;
 
 /// Waiting bytes, and what the clocks need to know about them.
@@ -96,6 +97,7 @@ pub struct Pool {
     spare: [Vec<Vec<u8>>; CLASSES],
     spare_bytes: usize,
     held_bytes: usize,
+    budget: Budget,
 }
 
 /// The smallest buffer, in bytes.
@@ -115,6 +117,46 @@ impl Pool {
     /// Bytes of memory that waiting bytes occupy now, over all connections.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
+    }
+
+    pub(crate) fn set_budget(&mut self, budget: Budget) {
+        self.budget = budget;
+    }
+
+    /// Whether nothing should grow that can wait.
+    pub(crate) fn is_tight(&self) -> bool {
+        self.budget.is_tight(self.held_bytes)
+    }
+
+    /// Whether it is more than there may be.
+    pub(crate) fn is_over(&self) -> bool {
+        self.budget.is_over(self.held_bytes)
+    }
+
+    /// A connection waits until it may grow.
+    pub(crate) fn note_starved(&mut self) {
+        self.budget.starved = true;
+    }
+
+    /// Whether connections wait for memory, and there is some.
+    pub(crate) fn room_for_starved(&self) -> bool {
+        self.budget.starved && !self.is_tight()
+    }
+
+    /// They are being looked at.
+    pub(crate) fn forget_starved(&mut self) {
+        self.budget.starved = false;
+    }
+
+    /// Memory that `id` takes, in bytes.
+    pub(crate) fn size(&self, id: BufferId) -> usize {
+        self.get(id).bytes.capacity()
+    }
+
+    /// Bytes that can be added to `id` without more memory.
+    pub(crate) fn free(&self, id: BufferId) -> usize {
+        let bytes = &self.get(id).bytes;
+        bytes.capacity() - bytes.len()
     }
 
     /// Buffers in use now.
@@ -148,6 +190,11 @@ impl Pool {
     /// Ends a [`Pool::lend`].
     pub fn restore(&mut self, id: BufferId, buffer: Buffer) {
         *self.get_mut(id) = buffer;
+    }
+
+    /// Counts anew: a panic has ended a [`Pool::lend`] without [`Pool::restore`].
+    pub(super) fn recount(&mut self) {
+        self.held_bytes = self.buffers.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum();
     }
 
     /// Adds `more` behind what waits in `id`.

@@ -42,8 +42,8 @@ pub struct Conn<T, C> {
     /// Bytes the socket did not take.
     output: Option<BufferId>,
     life: Life,
-    /// Output passed its high mark and has not come down to the low one, or there was
-    /// enough to deliver to others.
+    /// Output passed its high mark and has not come down to the low one, there was enough
+    /// to deliver to others, or as many messages were served as may be for now.
     paused: bool,
     /// It no longer counts as a connection: its service knows that it is over.
     counted_out: bool,
@@ -207,6 +207,9 @@ pub struct Shared<'a, F, S> {
     pub tick: Tick,
     /// Whether an HTTP client is told, in HTTP, that this is another protocol.
     pub http_courtesy: bool,
+    /// How many messages may still be served, bad ones included; at 0 the connection
+    /// pauses. Served ones are taken off.
+    pub allowance: usize,
     /// Set when the service handed an error on, for the log.
     pub refused: Option<EncodeError>,
     /// Set when the connection is to end with RST.
@@ -272,6 +275,15 @@ where
         // There is nobody left to reply to.
         shared.replies.clear();
         shared.traffic.messages_out = sent;
+    }
+
+    /// The service panicked in one of the calls above, and the panic was caught. The
+    /// connection is closed; its replies of this turn are dropped, and what its buffer was
+    /// lent for is as if it had been given back.
+    pub fn panicked<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
+        shared.replies.clear();
+        shared.pool.recount();
+        self.fail(CloseReason::HandlerPanic, shared.pool);
     }
 
     /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
@@ -408,11 +420,13 @@ where
         S: Service<Session = C>,
     {
         let queued = self.waiting(shared.pool);
-        let courtesy = shared.http_courtesy;
+        let (courtesy, allowance) = (shared.http_courtesy, shared.allowance);
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
         let (mut cx, service, refused) = shared.context(queued);
         // Messages that end in here, one that is being skipped included.
         let mut ended = usize::from(framing.is_skipping(state));
+        let first = ended;
+        let last = ended.saturating_add(allowance);
         let result = framing.each(state, input, end, |item| {
             ended += 1;
             cx.exchange = framing.exchange();
@@ -428,13 +442,13 @@ where
             };
             cx.note_refusal(served, refused);
             cx.settle(framing);
-            if cx.verdict.is_some() || cx.has_enough() {
+            if cx.verdict.is_some() || cx.has_enough() || ended >= last {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        let full = cx.has_enough();
+        let full = cx.has_enough() || ended >= last;
         let result = result.and_then(|rest| {
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
@@ -473,7 +487,9 @@ where
         // The one that is being skipped now was counted, but has not ended.
         let same_message = ended == usize::from(skipping);
         let rest = result.unwrap_or(Rest { used: 0, need: 0 });
-        Outcome { verdict: cx.verdict, rest, full, kept: Kept { skipping, same_message } }
+        let verdict = cx.verdict;
+        shared.allowance = allowance.saturating_sub(ended - first);
+        Outcome { verdict, rest, full, kept: Kept { skipping, same_message } }
     }
 
     /// Keeps what was not used, in a buffer no larger than it needs.
@@ -601,7 +617,7 @@ struct Outcome {
     /// How the connection ends, if it does.
     verdict: Option<Verdict>,
     rest: Rest,
-    /// It stopped because enough output waits, here or for others.
+    /// It stopped because enough output waits, here or for others, or enough was served.
     full: bool,
     kept: Kept,
 }
@@ -763,6 +779,25 @@ impl<T, C> Conn<T, C> {
             Life::Draining(_) | Life::Lingering(_) => true,
             Life::Ending { .. } | Life::Flushing(_) | Life::Closed(_) => false,
         }
+    }
+
+    /// Bytes of its peer that may be read now, as far as memory goes. While that is tight,
+    /// a connection that holds none goes on, and one with half a message gets what fits
+    /// behind it; but one whose peer does not take its output has no use for more.
+    pub fn room(&self, pool: &Pool) -> usize {
+        if !pool.is_tight() || !self.life.listens() {
+            return usize::MAX;
+        }
+        match (self.input, self.output) {
+            (_, Some(_)) => 0,
+            (Some(input), None) => pool.free(input),
+            (None, None) => usize::MAX,
+        }
+    }
+
+    /// Memory that its waiting bytes take, in bytes.
+    pub fn held_bytes(&self, pool: &Pool) -> usize {
+        [self.input, self.output].into_iter().flatten().map(|id| pool.size(id)).sum()
     }
 
     /// Whether it paused and may go on: see [`resume`](Self::resume).
@@ -928,6 +963,7 @@ mod tests {
                 },
                 tick: Tick::at(self.now),
                 http_courtesy: true,
+                allowance: usize::MAX,
                 refused: None,
                 reset: false,
             };

@@ -37,6 +37,12 @@ pub type Served = Result<(), EncodeError>;
 /// Methods return what [`Context::reply`] returns, so `?` works in them. An error
 /// that is handed on closes the connection with [`CloseReason::BadReply`], after
 /// the replies before it.
+///
+/// A panic in any of them closes that one connection, at once and with
+/// [`CloseReason::HandlerPanic`]: its replies that have not left are lost, what it sent to
+/// others is not. The service itself lives on as the panic has left it. (Where
+/// [`Limits::abort_on_panic`](crate::Limits::abort_on_panic) is set, or panics do not
+/// unwind, the program ends instead.)
 pub trait Service {
     /// What the service remembers of each connection.
     type Session: Default;
@@ -481,9 +487,18 @@ pub enum CloseReason {
     WriteStall,
     /// More output than the hard limit would have waited.
     OutputCap,
+    /// All connections together would have held more than the memory budget, and this one
+    /// held the most.
+    Memory,
     /// All connections were in use and newcomers are refused, or no descriptor was
     /// left.
     MaxConnections,
+    /// Its address had as many connections as one may have.
+    PerIp,
+    /// Its address connected too often, or it made mistakes too often.
+    Rate,
+    /// All connections were in use, and it had been silent for the longest time.
+    Evicted,
     /// The kernel would not watch the socket.
     RegisterFailed,
     /// Another error of the socket.
@@ -492,6 +507,8 @@ pub enum CloseReason {
     AppClose,
     /// The service gave a reply that cannot be sent.
     BadReply,
+    /// The service panicked.
+    HandlerPanic,
     /// The server shut down.
     Shutdown,
     /// We called, and came to no connection.
@@ -500,7 +517,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 21] = [
         Self::PeerEof,
         Self::PeerReset,
         Self::Truncated,
@@ -510,11 +527,16 @@ impl CloseReason {
         Self::Idle,
         Self::WriteStall,
         Self::OutputCap,
+        Self::Memory,
         Self::MaxConnections,
+        Self::PerIp,
+        Self::Rate,
+        Self::Evicted,
         Self::RegisterFailed,
         Self::IoError,
         Self::AppClose,
         Self::BadReply,
+        Self::HandlerPanic,
         Self::Shutdown,
         Self::ConnectFailed,
     ];
@@ -531,11 +553,16 @@ impl CloseReason {
             Self::Idle => "idle",
             Self::WriteStall => "write_stall",
             Self::OutputCap => "output_cap",
+            Self::Memory => "memory",
             Self::MaxConnections => "max_connections",
+            Self::PerIp => "per_ip",
+            Self::Rate => "rate",
+            Self::Evicted => "evicted",
             Self::RegisterFailed => "register_failed",
             Self::IoError => "io_error",
             Self::AppClose => "app_close",
             Self::BadReply => "bad_reply",
+            Self::HandlerPanic => "handler_panic",
             Self::Shutdown => "shutdown",
             Self::ConnectFailed => "connect_failed",
         }

@@ -5,7 +5,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
@@ -52,6 +52,8 @@ pub(crate) struct Socket {
     answer: Option<Result<(), i32>>,
     pub(crate) finished: bool,
     pub(crate) closed: bool,
+    /// Where the caller is, if not on this machine.
+    from: Option<IpAddr>,
 }
 
 #[derive(Default)]
@@ -107,6 +109,13 @@ impl Script {
             world.tell(Ready { token, readable: true, writable: false, read_closed: false });
         }
         id
+    }
+
+    /// The same from another address.
+    pub(crate) fn call_from(&self, addr: &str) -> usize {
+        let socket = self.call();
+        self.world().sockets[socket].from = Some(addr.parse().expect("an address"));
+        socket
     }
 
     /// Whom we call answers, or refuses with an errno.
@@ -273,7 +282,8 @@ impl Sys for Script {
         world.calls.push(Call::Accept);
         fails(&mut world.accept_errors)?;
         let id = world.backlog.pop_front().ok_or(io::ErrorKind::WouldBlock)?;
-        let addr = SocketAddr::from(([127, 0, 0, 1], 40_000 + (id % 20_000) as u16));
+        let from = world.sockets[id].from.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        let addr = SocketAddr::new(from, 40_000 + (id % 20_000) as u16);
         Ok((id, addr.into()))
     }
 
@@ -394,6 +404,13 @@ pub(crate) fn assert_balance(counters: &Counters) {
 
 /// Turns the loop, without letting time pass, until it has nothing to do.
 pub(crate) fn settle(server: &mut Server<Script>) {
+    settle_with_panics(server);
+    // The loop catches what its services panic with, assertions of a test among them.
+    assert_eq!(closed_by(server, CloseReason::HandlerPanic), 0, "a panic: see above");
+}
+
+/// The same, where services are meant to panic.
+pub(crate) fn settle_with_panics(server: &mut Server<Script>) {
     for _ in 0..10_000 {
         let turn = server.turn(Some(ZERO)).expect("the script's wait does not fail");
         assert_balance(&server.counters());

@@ -42,6 +42,10 @@ impl<S: Service> Service for Ending<S> {
         self.service.bad_input(cx, &mut session.1, error)
     }
 
+    fn finished(&mut self, cx: &mut Context<'_>, session: &mut Self::Session) -> Served {
+        self.service.finished(cx, &mut session.1)
+    }
+
     fn timer(&mut self, cx: &mut Context<'_>, session: &mut Self::Session) -> Served {
         self.service.timer(cx, &mut session.1)
     }

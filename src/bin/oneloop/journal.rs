@@ -11,9 +11,7 @@ use oneloop::{CloseReason, Context, FrameError, Served, Service};
 use simplelog::{ConfigBuilder, WriteLogger};
 use time::macros::format_description;
 
-/// No line is longer, in bytes: 256 bytes of a message, each escaped in four, and what
-/// stands around them. A longer one would leave in two writes.
-const MAX_LINE: usize = 4096;
+use crate::paper::{MAX_WRITE, Paper};
 
 /// A logger that hands whole lines to `out`, each in one write: lines of many
 /// threads, or of many processes on one terminal, never interleave.
@@ -28,14 +26,24 @@ pub(crate) fn logger(level: LevelFilter, out: impl Write + Send + 'static) -> Bo
         .set_target_level(LevelFilter::Off)
         .set_thread_level(LevelFilter::Off)
         .set_location_level(LevelFilter::Off);
-    WriteLogger::new(level, config.build(), LineWriter::with_capacity(MAX_LINE, out))
+    WriteLogger::new(level, config.build(), LineWriter::with_capacity(MAX_WRITE, out))
 }
 
-/// Logs to stderr from now on.
+/// Logs to stderr from now on, panics included: the standard way would wait for whoever
+/// reads it, and shows what a peer may have sent.
 pub(crate) fn start(level: LevelFilter) {
     log::set_max_level(level);
     // It is already set only if this is called twice, and then it is right.
-    let _ = log::set_boxed_logger(logger(level, io::stderr()));
+    let _ = log::set_boxed_logger(logger(level, Paper::new(io::stderr())));
+    std::panic::set_hook(Box::new(|panic| {
+        let what = panic.payload();
+        let what =
+            what.downcast_ref::<String>().map(String::as_str).or(what.downcast_ref().copied());
+        let what = what.unwrap_or("no text");
+        let place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+        let place = place.as_deref().unwrap_or("somewhere");
+        log::error!("[PANIC] {place}: {}", Shown(what.as_bytes()));
+    }));
 }
 
 /// A service, with a line in the log for what happens to its connections.
@@ -82,6 +90,10 @@ impl<S: Service> Service for Logged<S> {
         self.service.bad_input(cx, session, error)
     }
 
+    fn finished(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
+        self.service.finished(cx, session)
+    }
+
     fn timer(&mut self, cx: &mut Context<'_>, session: &mut S::Session) -> Served {
         self.service.timer(cx, session)
     }
@@ -91,8 +103,11 @@ impl<S: Service> Service for Logged<S> {
             CloseReason::FrameDeadline
             | CloseReason::WriteStall
             | CloseReason::OutputCap
+            | CloseReason::Memory
+            | CloseReason::Rate
             | CloseReason::IoError
-            | CloseReason::BadReply => &self.gates.warn,
+            | CloseReason::BadReply
+            | CloseReason::HandlerPanic => &self.gates.warn,
             _ => &self.gates.info,
         };
         if gate.opens(1) {

@@ -12,12 +12,14 @@ mod framing;
 mod journal;
 mod json;
 mod notation;
+mod paper;
 mod preflight;
 mod presets;
 mod send;
 mod serve;
 mod units;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -101,8 +103,13 @@ fn from_environment(arg: Arg) -> Arg {
 }
 
 fn fail(code: u8, text: &str) -> ExitCode {
-    eprintln!("error: {text}");
+    complain(&format!("error: {text}"));
     ExitCode::from(code)
+}
+
+/// Not `eprintln`: that panics where stderr is closed or full.
+fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Help goes out as it is; an error in one line, without the usage that clap prints
@@ -121,6 +128,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
     let telling =
         lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
     let line = telling.filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ");
-    eprintln!("{}", line.replace(":; ", ": "));
+    complain(&line.replace(":; ", ": "));
     ExitCode::from(2)
 }

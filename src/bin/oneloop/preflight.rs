@@ -58,6 +58,9 @@ pub(crate) const OTHER_DESCRIPTORS: usize = 24;
 /// the tables. Between 4 and 8 KiB on Linux 5 and 6; the larger, to be safe.
 const KERNEL_BYTES: u64 = 8 << 10;
 
+/// As in the library.
+const MOST_MEMORY: usize = 256 << 20;
+
 /// Looks at everything, and never fails itself.
 pub(crate) fn check(wanted: &Wanted<'_>) -> Vec<Check> {
     let machine = Machine::this();
@@ -79,6 +82,12 @@ pub(crate) fn check(wanted: &Wanted<'_>) -> Vec<Check> {
     ];
     checks.extend(wanted.listen.iter().map(listen));
     checks
+}
+
+/// What waiting input and output may take here: a quarter of the memory of this machine, or
+/// of its cgroup, and 256 MiB at most.
+pub(crate) fn memory_budget() -> usize {
+    kernel::quarter(&Machine::this()).min(MOST_MEMORY)
 }
 
 /// What an idle connection takes, with us and in the kernel.
@@ -211,6 +220,21 @@ mod tests {
         std::fs::remove_dir_all(root).expect("our own folder");
         assert_eq!((little.status, much.status), (Status::Ok, Status::Fail), "{}", much.found);
         assert!(much.found.contains("4000 bytes of 5000 bytes"), "{}", much.found);
+    }
+
+    #[test]
+    fn the_memory_budget_is_a_quarter_of_ram_or_of_a_smaller_cgroup() {
+        let root = std::env::temp_dir().join(format!("oneloop-quarter-{}", std::process::id()));
+        let quarter = || kernel::quarter(&Machine::at(root.clone()));
+        assert_eq!(quarter(), usize::MAX, "nobody knows");
+        std::fs::create_dir_all(root.join("proc/self")).expect("a folder");
+        std::fs::write(root.join("proc/meminfo"), "MemTotal:  800 kB\n").expect("written");
+        assert_eq!(quarter(), 200 << 10);
+        std::fs::create_dir_all(root.join("sys/fs/cgroup/a")).expect("a folder");
+        std::fs::write(root.join("proc/self/cgroup"), "0::/a\n").expect("written");
+        std::fs::write(root.join("sys/fs/cgroup/a/memory.max"), "4096\n").expect("written");
+        assert_eq!(quarter(), 1024);
+        std::fs::remove_dir_all(root).expect("our own folder");
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! `oneloop serve`: one endpoint, from flags.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
-use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use oneloop::{
+    AnyFraming, ConfigError, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
+};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
@@ -15,7 +18,7 @@ use crate::address::{self, Address};
 use crate::ending::Ending;
 use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
-use crate::preflight::OTHER_DESCRIPTORS;
+use crate::preflight::{self, OTHER_DESCRIPTORS};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -67,6 +70,10 @@ pub(crate) struct Serve {
     #[arg(long)]
     http_courtesy: bool,
 
+    /// End the program when a service panics, not only that connection
+    #[arg(long)]
+    abort_on_panic: bool,
+
     /// Close a connection in order after this message
     #[arg(long, value_name = "TEXT")]
     closing_word: Option<String>,
@@ -98,6 +105,7 @@ pub(crate) enum ServiceName {
 enum WhenFullName {
     Wait,
     Refuse,
+    Evict,
 }
 
 /// Every limit of an endpoint. The defaults are the library's.
@@ -111,6 +119,26 @@ struct LimitFlags {
     /// What newcomers meet when all connections are in use
     #[arg(long, value_name = "WHAT", default_value = "wait")]
     when_full: WhenFullName,
+
+    /// Connections at once from one address (IPv6: one /64) [default: off]
+    #[arg(long, value_name = "N", value_parser = units::count)]
+    max_per_ip: Option<usize>,
+
+    /// Connects a second from one address, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate_limit)]
+    accepts_per_ip: Option<Rate>,
+
+    /// Addresses that those two leave alone, or ADDR/BITS [default: none]
+    #[arg(long, value_name = "ADDR", value_delimiter = ',')]
+    exempt: Vec<Prefix>,
+
+    /// Messages a second of one connection, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate_limit)]
+    messages_per_second: Option<Rate>,
+
+    /// Messages skipped a second of one connection, and at once [default: off]
+    #[arg(long, value_name = "RATE[/N]", value_parser = units::rate_limit)]
+    errors_per_second: Option<Rate>,
 
     /// Callers that may wait to be accepted, up to the kernel's somaxconn
     #[arg(long, value_name = "N", default_value = "4096")]
@@ -132,6 +160,10 @@ struct LimitFlags {
     /// The kernel's buffer for output of one peer, or off: its choice
     #[arg(long, value_name = "SIZE", value_parser = units::maybe_size, default_value = "64k")]
     send_buffer: MaybeSize,
+
+    /// All waiting input and output [default: 256m, or 1/4 of RAM or cgroup]
+    #[arg(long, value_name = "SIZE", value_parser = units::memory)]
+    memory: Option<usize>,
 
     /// Time for one message to arrive, and 1 s for each 4 KiB announced, or off
     #[arg(long, value_name = "TIME", value_parser = units::maybe_span, default_value = "30s")]
@@ -162,7 +194,8 @@ impl Serve {
         let limits = self
             .limits
             .limits(preset.and_then(|preset| preset.connections))?
-            .http_courtesy(self.http_courtesy);
+            .http_courtesy(self.http_courtesy)
+            .abort_on_panic(self.abort_on_panic);
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {
@@ -206,9 +239,11 @@ impl Serve {
         let service = Logged { service, messages, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
         server.drain_timeout(self.limits.drain_timeout);
+        server.memory_budget(self.limits.memory.unwrap_or_else(preflight::memory_budget));
         let endpoint = server.add(framing, service, limits).map_err(|error| {
             let flag = match error {
                 ConfigError::Connections { .. } => "--max-connections: ",
+                ConfigError::PerIp => "--max-per-ip: ",
                 ConfigError::OutputLow { .. } => "--output-low: ",
                 ConfigError::OutputMax { .. } => "--output-max: ",
                 ConfigError::SendBuffer { .. } => "--send-buffer: ",
@@ -216,6 +251,10 @@ impl Serve {
             };
             Failure::Usage(format!("{flag}{error}"))
         })?;
+        // With a handler of ours, a log file at its limit is an error of that write; by
+        // default it ends the process.
+        let unused = Arc::default();
+        let _ = signal_hook::flag::register(SIGXFSZ, unused);
         log::info!("[STARTING] server is starting...");
         // Before the first client: a signal must never find its default.
         let mut signals = Signals::new([SIGINT, SIGTERM])
@@ -278,7 +317,13 @@ impl LimitFlags {
             .when_full(match self.when_full {
                 WhenFullName::Wait => WhenFull::Wait,
                 WhenFullName::Refuse => WhenFull::Refuse,
+                WhenFullName::Evict => WhenFull::Evict,
             })
+            .max_per_ip(self.max_per_ip)
+            .accepts_per_ip(self.accepts_per_ip)
+            .exempt(self.exempt.clone())
+            .messages_per_second(self.messages_per_second)
+            .errors_per_second(self.errors_per_second)
             .backlog(self.backlog)
             .output_high(self.output_high)
             .output_low(self.output_low)

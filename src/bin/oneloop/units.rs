@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use oneloop::Rate;
+
 /// Permissions of a file in octal digits, as chmod takes them.
 pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|b| matches!(b, b'0'..=b'7'));
@@ -12,6 +14,12 @@ pub(crate) fn mode(text: &str) -> Result<u32, String> {
 /// Bytes; k, m, g count by 1024.
 pub(crate) fn size(text: &str) -> Result<usize, String> {
     oneloop::parse_size(text).ok_or("not a size in bytes, like 65536, 64k or 1m".into())
+}
+
+/// A memory budget; less than one read can bring would be no budget.
+pub(crate) fn memory(text: &str) -> Result<usize, String> {
+    let enough = size(text)?;
+    (enough >= 64 << 10).then_some(enough).ok_or("a budget has 64k at least".into())
 }
 
 /// Bytes, as people read them.
@@ -50,6 +58,18 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
         Some(_) => Err("nothing happens at a rate of zero; say more, like 0.5 or 10k".into()),
         None => Err("not a rate, like 500, 2.5k or 1m a second".into()),
     }
+}
+
+/// So many a second, and behind a slash so many at once, else as many.
+pub(crate) fn rate_limit(text: &str) -> Result<Rate, String> {
+    let wrong = || "not a rate, like 10 a second, or 10/50 with 50 at once".to_string();
+    let number = |text| count(text).ok().and_then(|n| u32::try_from(n).ok()).filter(|&n| n > 0);
+    let (rate, burst) = match text.split_once('/') {
+        Some((rate, burst)) => (rate, Some(number(burst).ok_or_else(wrong)?)),
+        None => (text, None),
+    };
+    let rate = number(rate).filter(|&n| n <= 1_000_000_000).ok_or_else(wrong)?;
+    Ok(burst.into_iter().fold(Rate::per_second(rate), Rate::burst))
 }
 
 /// A time span: us, ms, s, m, h, and s if there is no unit. Zero is refused: it
@@ -129,6 +149,13 @@ mod tests {
         for text in ["", "8", "-1", "+7", "1777", "rw", "0o660", "77777777777777"] {
             assert!(mode(text).is_err(), "{text}");
         }
+        assert_eq!(rate_limit("10"), Ok(Rate::per_second(10)));
+        assert_eq!(rate_limit("1k/20"), Ok(Rate::per_second(1000).burst(20)));
+        for text in ["", "0", "/", "1/", "/1", "1/0", "1/2/3", "-1", "2000m", "1.5"] {
+            assert!(rate_limit(text).is_err(), "{text}");
+        }
+        assert_eq!((memory("64k"), memory("1g")), (Ok(64 << 10), Ok(1 << 30)));
+        assert!(memory("65535").is_err() && memory("0").is_err());
         for text in ["", "k", "-1", "+1", "1.5k", "1g", "99999999999999999999"] {
             assert!(count(text).is_err(), "{text}");
         }

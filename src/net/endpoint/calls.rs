@@ -6,11 +6,13 @@
 
 use std::io;
 
+use super::super::border::guard;
 use super::super::dialer::{Attempt, Step};
 use super::super::peer::Peer;
 use super::super::server::Workspace;
 use super::super::sys::{DialOptions, Sys, Token, Watch};
 use super::TypedEndpoint;
+use super::visit::say_panic;
 use crate::proto::conn::{Conn, Shared};
 use crate::proto::dial::Dial;
 use crate::proto::framing::Framing;
@@ -139,7 +141,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         info.connect_error = Some(attempt.error);
         let mut conn = Conn::new();
         conn.fail(reason, &mut work.pool);
-        conn.closed(&mut Shared {
+        let mut shared = Shared {
             framing: &*self.framing,
             service: &mut self.service,
             pool: &mut work.pool,
@@ -150,8 +152,13 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             info,
             tick: work.tick,
             http_courtesy: false,
+            allowance: 0,
             refused: None,
             reset: false,
-        });
+        };
+        if guard(self.limits.abort_on_panic, || conn.closed(&mut shared)).is_none() {
+            conn.panicked(&mut shared);
+            say_panic(&mut self.panics, work.now, addr);
+        }
     }
 }

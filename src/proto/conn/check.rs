@@ -182,6 +182,7 @@ impl Rig {
             },
             tick: Tick::at(self.now),
             http_courtesy: false,
+            allowance: usize::MAX,
             refused: None,
             reset: false,
         };

@@ -120,6 +120,15 @@ pub enum ConfigError {
     },
     /// A timeout of zero, which would close everything.
     NoTime,
+    /// A rate of nothing, or of more than one a nanosecond.
+    Rate {
+        /// So many a second.
+        per_second: u32,
+        /// So many at once.
+        burst: u32,
+    },
+    /// No connection for any address.
+    PerIp,
     /// A message or a header of no or too many bytes.
     Size {
         /// What was asked for, in bytes.
@@ -220,6 +229,10 @@ impl fmt::Display for ConfigError {
             Self::Backlog { callers } => {
                 write!(f, "a backlog of {callers} is not possible; choose 1 or more")
             }
+            Self::Rate { per_second, burst } => {
+                write!(f, "{per_second} a second, {burst} at once: 1 to 1000000000, and 1 or more")
+            }
+            Self::PerIp => write!(f, "no connection for any address; leave it out for no limit"),
             Self::NoTime => write!(f, "a timeout of zero closes everything; leave it out for none"),
             Self::Size { size, max } => {
                 write!(f, "a size of {size} bytes is not possible; choose 1 to {max}")

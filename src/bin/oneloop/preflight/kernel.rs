@@ -229,6 +229,17 @@ fn fewer(connections: u64) -> String {
     format!("oneloop check -c {connections}   # and serve --max-connections {connections}")
 }
 
+/// A quarter of RAM, or of a smaller cgroup, in bytes.
+pub(super) fn quarter(machine: &Machine) -> usize {
+    let ram = machine.text("proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let cgroup = tightest(machine).map(|(_, max)| max);
+    let all = [ram, cgroup].into_iter().flatten().min();
+    all.and_then(|all| usize::try_from(all / 4).ok()).unwrap_or(usize::MAX)
+}
+
 /// Free bytes and the limit, of whichever cgroup of this process leaves the least. A
 /// limit of one above holds as well. There may be none, and no such files at all.
 fn tightest(machine: &Machine) -> Option<(u64, u64)> {

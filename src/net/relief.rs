@@ -1,0 +1,79 @@
+//! When all buffers together take too much: who waits, who goes, and who goes on.
+//!
+//! ```text
+//!  above 90 %   newcomers stay in the backlog; who would need a larger buffer is not read
+//!  above 100 %  the largest close, `memory`, until it is below 90 % again
+//! ```
+//!
+//! Whoever needs no buffer (whole messages in, replies that leave at once) notices
+//! nothing. Clocks run on, so a budget that half messages fill is free again when their
+//! time is up. The bytes of a turn's own replies and letters are not counted: they have
+//! limits of their own and are gone with the turn.
+
+use super::server::{Server, Workspace};
+use super::sys::Sys;
+use crate::proto::budget::Budget;
+
+/// What one connection holds: bytes, endpoint, key. In this order the largest is last.
+pub(super) type Weight = (usize, u8, usize);
+
+impl<Y: Sys> Server<Y> {
+    /// Memory that waiting input and output of all connections may take together, in
+    /// bytes. Default: 256 MiB; less than 64 KiB is taken for 64 KiB. At 90 % of it no
+    /// one is accepted, and connections that would need more memory are not read from
+    /// until some is free; above it, the largest close with
+    /// [`CloseReason::Memory`](crate::CloseReason::Memory).
+    pub fn memory_budget(&mut self, bytes: usize) {
+        self.work.pool.set_budget(Budget::new(bytes));
+    }
+
+    /// Closes the largest connections if there is too much. Usually there is not, and this
+    /// is one comparison.
+    pub(super) fn relieve(&mut self) {
+        if !self.work.pool.is_over() {
+            return;
+        }
+        let mut weights: Vec<Weight> = Vec::new();
+        for endpoint in &self.endpoints {
+            endpoint.weigh(&self.work.pool, &mut weights);
+        }
+        for (_, endpoint, key) in largest_first(&mut weights) {
+            if !self.work.pool.is_tight() {
+                break;
+            }
+            self.endpoints[usize::from(endpoint)].unload(&mut self.sys, &mut self.work, key);
+        }
+    }
+
+    /// Has those looked at again that could not be read for lack of memory, if there is
+    /// some now.
+    pub(super) fn feed_starved(&mut self) {
+        if self.work.pool.room_for_starved() {
+            self.work.pool.forget_starved();
+            for endpoint in &mut self.endpoints {
+                endpoint.requeue(&mut self.work);
+            }
+        }
+    }
+
+    /// Says that there is too little, if someone has to wait for it.
+    pub(super) fn say_tight(&mut self) {
+        if self.work.pool.is_tight() && self.work.tight.allows(self.work.now) {
+            let held = self.work.pool.held_bytes();
+            log::warn!("buffers take {held} bytes, 90 % of all they may: growth has to wait");
+        }
+    }
+}
+
+/// Sorted once: closing only one at a time would search again for each.
+pub(super) fn largest_first(weights: &mut [Weight]) -> impl Iterator<Item = Weight> {
+    weights.sort_unstable();
+    weights.iter().rev().copied()
+}
+
+impl Workspace {
+    /// Whether newcomers can be let in.
+    pub(super) fn has_memory(&self) -> bool {
+        !self.pool.is_tight()
+    }
+}

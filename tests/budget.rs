@@ -1,0 +1,149 @@
+//! The memory budget, in virtual time: what waits at 90 %, who goes above 100 %, and that
+//! whoever needs none of it notices nothing.
+
+#[expect(dead_code, reason = "the other tests of the loop need the rest")]
+mod support;
+
+use std::time::Duration;
+
+use oneloop::services::{Broadcast, Echo};
+use oneloop::{CloseReason, Limits, Lines, Server, Service};
+use support::{Call, Script, Step, ZERO, closed_by, pass, settle};
+
+const BUDGET: usize = 64 << 10;
+/// The begun line that takes a buffer of 4 KiB: sixteen fill the budget.
+const PART: [u8; 4000] = [b'x'; 4000];
+const EACH: usize = 4096;
+
+/// A server with that many connections.
+fn crowd(service: impl Service + 'static, peers: usize) -> (Server<Script>, Script, Vec<usize>) {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let endpoint = server.add(Lines::default(), service, Limits::default()).expect("valid");
+    server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
+    server.memory_budget(BUDGET);
+    let sockets = (0..peers).map(|_| script.call()).collect();
+    settle(&mut server);
+    settle(&mut server);
+    assert_eq!(server.counters().open, peers);
+    (server, script, sockets)
+}
+
+fn begin(server: &mut Server<Script>, script: &Script, sockets: &[usize]) {
+    for &socket in sockets {
+        script.peer_sends(socket, PART);
+        settle(server);
+    }
+}
+
+#[test]
+fn at_the_limit_nobody_closes_and_one_byte_beyond_the_largest_do_until_a_tenth_is_free() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    begin(&mut server, &script, &sockets[..16]);
+    assert_eq!(server.buffered_bytes(), BUDGET);
+    assert_eq!(server.counters().open, 20, "all of it may be used");
+    script.peer_sends(sockets[16], "the last straw");
+    settle(&mut server);
+    assert_eq!(closed_by(&server, CloseReason::Memory), 2);
+    assert_eq!(server.buffered_bytes(), 14 * EACH + 64);
+    assert!(!script.is_closed(sockets[16]), "it holds the least");
+    script.peer_sends(sockets[16], "\n");
+    settle(&mut server);
+    assert_eq!(script.sent(sockets[16]), b"the last straw\n");
+}
+
+#[test]
+fn above_nine_tenths_whole_messages_are_served_and_newcomers_wait_without_a_spin() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    begin(&mut server, &script, &sockets[..15]);
+    assert!(server.buffered_bytes() > BUDGET / 10 * 9);
+    let newcomer = script.call();
+    settle(&mut server);
+    script.take_calls();
+    for round in 0..100 {
+        script.peer_sends(sockets[19], "small\n");
+        settle(&mut server);
+        assert_eq!(script.sent(sockets[19]), b"small\n", "round {round}");
+        assert!(server.deadline() > Some(ZERO), "nothing is to be done but to wait");
+    }
+    assert_eq!(script.count(|call| matches!(call, Call::Accept)), 0);
+    // One line ends: it was answered, and there is room for the newcomer.
+    script.peer_sends(sockets[0], "\n");
+    settle(&mut server);
+    assert_eq!(script.sent(sockets[0]).len(), PART.len() + 1);
+    settle(&mut server);
+    assert_eq!(server.counters().open, 21);
+    script.peer_sends(newcomer, "hello\n");
+    settle(&mut server);
+    assert_eq!(script.sent(newcomer), b"hello\n");
+}
+
+#[test]
+fn a_begun_message_gets_what_fits_into_its_buffer_and_the_rest_when_there_is_memory() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    script.peer_sends(sockets[19], "begun");
+    settle(&mut server);
+    begin(&mut server, &script, &sockets[..15]);
+    let held = server.buffered_bytes();
+    // 59 bytes fit: this line ends within them, though its buffer is full then.
+    script.peer_sends(sockets[18], "also begun");
+    settle(&mut server);
+    script.peer_sends(sockets[18], [&[b'y'; 53][..], b"\n"].concat());
+    settle(&mut server);
+    assert_eq!(script.sent(sockets[18]).len(), 64);
+    assert_eq!(server.buffered_bytes(), held);
+    script.peer_sends(sockets[19], [&[b'z'; 500][..], b"\n"].concat());
+    settle(&mut server);
+    assert_eq!(server.buffered_bytes(), held, "it does not grow");
+    assert!(server.deadline() > Some(ZERO));
+    script.peer_sends(sockets[0], "\n");
+    settle(&mut server);
+    let line = script.sent(sockets[19]);
+    assert!(line.starts_with(b"begunzz") && line.len() == 506, "no edge told of it: {line:?}");
+}
+
+/// Its end is told while nothing more of it is read.
+#[test]
+fn who_waits_for_memory_is_not_forgotten_when_it_finishes_meanwhile() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    script.peer_sends(sockets[19], "begun");
+    settle(&mut server);
+    begin(&mut server, &script, &sockets[..15]);
+    script.peer_does(sockets[19], [Step::Data([&[b'z'; 500][..], b"\n"].concat()), Step::Fin]);
+    settle(&mut server);
+    assert_eq!(closed_by(&server, CloseReason::PeerEof), 0);
+    script.peer_sends(sockets[0], "\n");
+    settle(&mut server);
+    assert_eq!(script.sent(sockets[19]).len(), 506);
+    assert_eq!(closed_by(&server, CloseReason::PeerEof), 1);
+}
+
+#[test]
+fn a_budget_full_of_half_messages_is_free_when_their_time_is_up() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    begin(&mut server, &script, &sockets[..15]);
+    let newcomer = script.call();
+    pass(&mut server, &script, Duration::from_secs(29));
+    assert_eq!((server.counters().open, script.is_closed(newcomer)), (20, false));
+    pass(&mut server, &script, Duration::from_secs(5));
+    assert_eq!(closed_by(&server, CloseReason::FrameDeadline), 15);
+    assert_eq!((server.counters().open, server.buffered_bytes()), (6, 0));
+}
+
+#[test]
+fn peers_that_read_nothing_of_a_broadcast_stay_within_the_budget_and_readers_hear_all() {
+    let (mut server, script, sockets) = crowd(Broadcast, 40);
+    let (speaker, reader, deaf) = (sockets[0], sockets[1], &sockets[2..]);
+    deaf.iter().for_each(|&socket| script.set_room(socket, 0));
+    let mut heard = 0;
+    for round in 0..50 {
+        script.peer_sends(speaker, [&[b'n'; 999][..], b"\n"].concat());
+        settle(&mut server);
+        heard += script.sent(reader).len();
+        assert_eq!(heard, (round + 1) * 1000);
+        let held = server.buffered_bytes();
+        assert!(held <= BUDGET, "{held} in round {round}");
+    }
+    assert!(closed_by(&server, CloseReason::Memory) > 0);
+    assert!(!script.is_closed(reader) && !script.is_closed(speaker));
+}

@@ -13,6 +13,7 @@ mod json;
 mod paper;
 mod preflight;
 mod presets;
+mod restart;
 mod send;
 mod serve;
 mod units;

@@ -9,6 +9,7 @@ mod counters;
 mod dialer;
 mod endpoint;
 mod handle;
+mod handover;
 mod kernel;
 mod limits;
 mod peer;

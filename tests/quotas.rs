@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use oneloop::services::Echo;
+use oneloop::services::{Echo, OneLine};
 use oneloop::{CloseReason, Limits, Lines, Rate, Server, WhenFull};
 use support::{Call, Script, Step, ZERO, closed_by, pass, settle};
 
@@ -123,6 +123,24 @@ fn who_finishes_while_it_rests_is_answered_first_and_then_closed() {
     pass(&mut server, &script, millis(1500));
     assert_eq!(script.sent(socket), b"one\ntwo\nthree\n");
     assert_eq!(closed_by(&server, CloseReason::PeerEof), 1);
+}
+
+/// What is thrown away is no message.
+#[test]
+fn who_is_closed_by_its_last_message_for_now_needs_no_leave_to_finish() {
+    let limits = Limits::default().messages_per_second(Some(Rate::per_second(1)));
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let endpoint = server.add(Lines::default(), OneLine::default(), limits).expect("valid");
+    server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
+    let socket = script.call();
+    settle(&mut server);
+    script.peer_sends(socket, "disconnect\n");
+    settle(&mut server);
+    assert_eq!(server.counters().lingering, 1);
+    script.peer_does(socket, [Step::Data(b"more\n".repeat(100_000)), Step::Fin]);
+    settle(&mut server);
+    assert!(script.is_closed(socket), "its FIN was not read");
 }
 
 /// Its slot goes to another, who has not said anything yet.

@@ -59,6 +59,12 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// Takes over a listener that was opened for it.
     fn adopt(&mut self, listener: Y::Listener);
 
+    /// Calls `f` with each of its listeners.
+    fn each_listener(&mut self, f: &mut dyn FnMut(&mut Y::Listener));
+
+    /// Closes its listeners.
+    fn stop_listening(&mut self, sys: &mut Y);
+
     /// A listener has callers.
     fn note_callers(&mut self, listener: usize);
 
@@ -272,6 +278,16 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
 
     fn adopt(&mut self, listener: Y::Listener) {
         self.acceptors.push(Acceptor::new(listener));
+    }
+
+    fn each_listener(&mut self, f: &mut dyn FnMut(&mut Y::Listener)) {
+        self.acceptors.iter_mut().for_each(|acceptor| f(&mut acceptor.listener));
+    }
+
+    fn stop_listening(&mut self, sys: &mut Y) {
+        for acceptor in self.acceptors.drain(..) {
+            sys.close_listener(acceptor.listener);
+        }
     }
 
     fn note_callers(&mut self, listener: usize) {
@@ -508,9 +524,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn drain(&mut self, sys: &mut Y, work: &mut Workspace) {
-        for acceptor in self.acceptors.drain(..) {
-            sys.close_listener(acceptor.listener);
-        }
+        self.stop_listening(sys);
         for id in self.dialer.all(self.number) {
             self.give_up(sys, work, id, CloseReason::Shutdown);
         }

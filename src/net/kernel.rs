@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
@@ -41,6 +41,17 @@ pub struct Mio {
 
 /// A listener of [`Mio`]: TCP, or a Unix socket.
 pub struct Listener(Kind);
+
+impl Listener {
+    /// The same listener for another process, which the file of a Unix socket belongs to
+    /// from now on.
+    pub(super) fn hand_over(&mut self) -> io::Result<OwnedFd> {
+        match &mut self.0 {
+            Kind::Tcp(listener) => SockRef::from(&*listener).try_clone().map(OwnedFd::from),
+            Kind::Unix(listener) => listener.hand_over(),
+        }
+    }
+}
 
 enum Kind {
     Tcp(TcpListener),
@@ -84,6 +95,13 @@ impl Mio {
     /// Where a host can register sources of its own, as [`Mio::HOST`].
     pub fn registry(&self) -> &Registry {
         self.poll.registry()
+    }
+
+    fn watch_unix(&self, listener: UnixListener, token: Token) -> io::Result<Listener> {
+        let fd = listener.as_raw_fd();
+        let mut source = SourceFd(&fd);
+        self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
+        Ok(Listener(Kind::Unix(listener)))
     }
 
     /// The token for the host's own sources: [`Turn::host`](super::Turn) tells
@@ -169,11 +187,33 @@ impl Sys for Mio {
         options: &ListenOptions,
         token: Token,
     ) -> io::Result<Listener> {
-        let listener = UnixListener::bind(path, mode, options)?;
-        let fd = listener.as_raw_fd();
-        let mut source = SourceFd(&fd);
-        self.poll.registry().register(&mut source, mio_token(token), Interest::READABLE)?;
-        Ok(Listener(Kind::Unix(listener)))
+        self.watch_unix(UnixListener::bind(path, mode, options)?, token)
+    }
+
+    fn adopt(
+        &mut self,
+        listener: std::net::TcpListener,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<(Listener, SocketAddr)> {
+        listener.set_nonblocking(true)?;
+        let socket = SockRef::from(&listener);
+        set_up(&socket, options.send_buffer, options.give_up)?;
+        // Again, for our backlog: the queue and who is in it stay.
+        socket.listen(options.backlog)?;
+        let addr = listener.local_addr()?;
+        let mut listener = TcpListener::from_std(listener);
+        self.poll.registry().register(&mut listener, mio_token(token), Interest::READABLE)?;
+        Ok((Listener(Kind::Tcp(listener)), addr))
+    }
+
+    fn adopt_unix(
+        &mut self,
+        listener: std::os::unix::net::UnixListener,
+        options: &ListenOptions,
+        token: Token,
+    ) -> io::Result<Listener> {
+        self.watch_unix(UnixListener::adopt(listener, options)?, token)
     }
 
     fn accept(&mut self, listener: &mut Listener) -> io::Result<(TcpStream, PeerAddr)> {
@@ -193,8 +233,14 @@ impl Sys for Mio {
         shed
     }
 
-    fn close_listener(&mut self, listener: Listener) {
-        drop(listener);
+    fn close_listener(&mut self, mut listener: Listener) {
+        // Where another process has the same listener, closing ours ends no watch.
+        let _ = match &mut listener.0 {
+            Kind::Tcp(listener) => self.poll.registry().deregister(listener),
+            Kind::Unix(listener) => {
+                self.poll.registry().deregister(&mut SourceFd(&listener.as_raw_fd()))
+            }
+        };
     }
 
     fn connect(&mut self, target: &Target, options: &DialOptions) -> io::Result<TcpStream> {

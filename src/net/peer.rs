@@ -106,8 +106,9 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                 // What it has for others leaves first, and for itself.
                 break;
             }
-            if shared.allowance == 0 {
-                // It was too fast, and is called when it may go on.
+            if shared.allowance == 0 && self.conn.life().reason().is_none() {
+                // It was too fast, and is called when it may go on. (What is only thrown
+                // away is no message.)
                 return false;
             }
             if self.conn.resume(shared) {

@@ -389,7 +389,7 @@ impl<Y: Sys> Server<Y> {
         self.carry_out_orders();
     }
 
-    fn open(&mut self, endpoint: EndpointId, open: &mut Open<'_, Y>) -> io::Result<()> {
+    pub(super) fn open(&mut self, endpoint: EndpointId, open: &mut Open<'_, Y>) -> io::Result<()> {
         let Some(endpoint) = self.endpoints.get_mut(usize::from(endpoint.0)) else {
             let text = "this endpoint belongs to another server";
             return Err(io::Error::new(ErrorKind::InvalidInput, text));

@@ -10,7 +10,8 @@
 //! may fail any of them with any error at any time, and the loop must cope.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::task::Waker;
 use std::time::Duration;
@@ -79,6 +80,35 @@ pub trait Sys {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Goes on with a listener that another opened: a service manager, or the process
+    /// before this one. Returns its address. Default: it cannot.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's; [`Unsupported`](io::ErrorKind::Unsupported) by default.
+    fn adopt(
+        &mut self,
+        _listener: TcpListener,
+        _options: &ListenOptions,
+        _token: Token,
+    ) -> io::Result<(Self::Listener, SocketAddr)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// The same for a Unix socket. Default: it cannot.
+    ///
+    /// # Errors
+    ///
+    /// As of [`adopt`](Self::adopt).
+    fn adopt_unix(
+        &mut self,
+        _listener: UnixListener,
+        _options: &ListenOptions,
+        _token: Token,
+    ) -> io::Result<Self::Listener> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Takes the next connection from the queue; it is not watched yet.
     ///
     /// # Errors
@@ -90,7 +120,8 @@ pub trait Sys {
     /// hangs up on it, and reserves again. True if there was one.
     fn shed(&mut self, listener: &mut Self::Listener) -> bool;
 
-    /// Stops listening. Who waits in the queue is reset.
+    /// Stops listening. Who waits in the queue is reset, unless another process has the
+    /// same listener.
     fn close_listener(&mut self, listener: Self::Listener);
 
     /// Calls `target`: the connection is there, or will be, when writable is reported.

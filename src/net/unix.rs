@@ -10,7 +10,7 @@
 use std::fs::{self, Metadata, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,8 @@ use super::sys::ListenOptions;
 #[derive(Debug)]
 pub(crate) struct UnixListener {
     socket: Socket,
-    path: PathBuf,
-    /// Device and inode of the file we made: another may have taken its name.
-    file: (u64, u64),
+    /// The file that we made, and its device and inode: another may have taken its name.
+    file: Option<(PathBuf, (u64, u64))>,
     send_buffer: Option<usize>,
     /// Callers so far: they have no address, so they get a number.
     callers: u32,
@@ -50,13 +49,32 @@ impl UnixListener {
         // From here on the file is ours, and goes when this does.
         let file = inode(&fs::symlink_metadata(path)?);
         let send_buffer = options.send_buffer;
-        let listener = Self { socket, path: path.to_path_buf(), file, send_buffer, callers: 0 };
+        let file = Some((path.to_path_buf(), file));
+        let listener = Self { socket, file, send_buffer, callers: 0 };
         if let Some(mode) = mode {
             // Between bind and listen nobody can connect, so no one slips in before.
             fs::set_permissions(path, Permissions::from_mode(mode))?;
         }
         listener.socket.listen(options.backlog)?;
         Ok(listener)
+    }
+
+    /// Goes on with one that another opened, and whose file is another's to remove.
+    pub(crate) fn adopt(
+        listener: std::os::unix::net::UnixListener,
+        options: &ListenOptions,
+    ) -> io::Result<Self> {
+        let socket = Socket::from(listener);
+        socket.set_nonblocking(true)?;
+        socket.listen(options.backlog)?;
+        Ok(Self { socket, file: None, send_buffer: options.send_buffer, callers: 0 })
+    }
+
+    /// The same listener for another process, whose file it is from now on.
+    pub(crate) fn hand_over(&mut self) -> io::Result<OwnedFd> {
+        let socket = self.socket.try_clone()?;
+        self.file = None;
+        Ok(socket.into())
     }
 
     /// Takes the next caller, and its number.
@@ -88,9 +106,10 @@ impl AsRawFd for UnixListener {
 
 impl Drop for UnixListener {
     fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|found| inode(&found) == self.file) {
+        let Some((path, file)) = &self.file else { return };
+        if fs::symlink_metadata(path).is_ok_and(|found| inode(&found) == *file) {
             // What cannot be removed is stale, and the next server's to remove.
-            let _ = fs::remove_file(&self.path);
+            let _ = fs::remove_file(path);
         }
     }
 }

@@ -15,6 +15,7 @@ mod notation;
 mod paper;
 mod preflight;
 mod presets;
+mod restart;
 mod send;
 mod serve;
 mod units;

@@ -1,6 +1,7 @@
 //! `oneloop serve`: one endpoint, from flags.
 
 use std::io::{self, ErrorKind};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
 use oneloop::{
-    AnyFraming, ConfigError, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
+    AnyFraming, ConfigError, EndpointId, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
 };
-use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
 
 use crate::Failure;
@@ -19,6 +20,7 @@ use crate::ending::Ending;
 use crate::framing::FramingFlags;
 use crate::journal::{self, Gates, Logged};
 use crate::preflight::{self, OTHER_DESCRIPTORS};
+use crate::restart::{self, Handed, Restart};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
 /// Serve clients until a signal ends it
@@ -43,7 +45,9 @@ JSON or pickle; railroad is the hub of throttles; broadcast hands on to all othe
 SIZE is bytes, or with k, m, g (1024 each); TIME is 500ms, 30s, 1.5m or 2h.
 
 The log goes to stderr. SIGINT or SIGTERM stops accepting, answers what was begun and
-exits with 0; a second one ends it at once. Every flag with a value can be given as an
+exits with 0; a second one ends it at once. SIGUSR2 starts the program at its path anew and
+hands the listeners over. Listeners of systemd (LISTEN_FDS) are taken instead of --listen.
+Every flag with a value can be given as an
 environment variable, too: ONELOOP_MAX_MESSAGE=64k for --max-message 64k.")]
 pub(crate) struct Serve {
     /// Where to listen: host:port, [v6]:port, unix:PATH; port 0 is any; repeatable
@@ -234,6 +238,9 @@ impl Serve {
         service: S,
         limits: Limits,
     ) -> Result<(), Failure> {
+        // First of all: nothing may be opened under their numbers.
+        let handed = restart::handed()
+            .map_err(|error| runtime("cannot take the listeners of LISTEN_FDS", &error))?;
         let gates = Gates::new();
         let messages = self.framing.preset.map_or(Level::Debug, |preset| preset.shown);
         let service = Logged { service, messages, gates: gates.clone() };
@@ -257,13 +264,22 @@ impl Serve {
         let _ = signal_hook::flag::register(SIGXFSZ, unused);
         log::info!("[STARTING] server is starting...");
         // Before the first client: a signal must never find its default.
-        let mut signals = Signals::new([SIGINT, SIGTERM])
+        let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR2, SIGCHLD])
             .and_then(|mut signals| {
                 let readable = mio::Interest::READABLE;
                 server.registry().register(&mut signals, Mio::HOST, readable)?;
                 Ok(signals)
             })
             .map_err(|error| runtime("cannot catch signals", &error))?;
+        match handed.is_empty() {
+            true => self.listen(&mut server, endpoint)?,
+            false => adopt(&mut server, endpoint, handed)?,
+        }
+        restart::relieve_predecessor();
+        Running { server, gates, restart: Restart::new(), stopping: false }.run(&mut signals)
+    }
+
+    fn listen(&self, server: &mut Server, endpoint: EndpointId) -> Result<(), Failure> {
         for addr in &self.listen {
             let listening = match addr {
                 Address::Tcp(name) => {
@@ -276,36 +292,86 @@ impl Serve {
             let addr = listening.map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
             log::info!("[LISTENING] Server is listening on {addr}");
         }
-        run_loop(&mut server, &mut signals, &gates)
+        Ok(())
     }
 }
 
-/// Turns the loop until signals end it.
-fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result<(), Failure> {
-    let mut stopping = false;
-    loop {
-        let turn = server.turn(gates.due()).map_err(|error| runtime("cannot go on", &error))?;
-        gates.turn_over();
-        if turn.finished {
-            gates.say_hidden();
-            if !stopping {
-                log::info!("[STOPPING] a client asked for it");
+/// Goes on with listeners that were handed over; --listen is whose who opened them.
+fn adopt(server: &mut Server, endpoint: EndpointId, handed: Vec<Handed>) -> Result<(), Failure> {
+    for listener in handed {
+        let adopted = match listener {
+            Handed::Tcp(listener) => {
+                server.adopt_listener(endpoint, listener).map(|addr| addr.to_string())
             }
-            log::info!("[STOPPED] all connections are closed");
-            return Ok(());
+            Handed::Unix(listener) => {
+                let addr = listener.local_addr().ok();
+                let path = addr.as_ref().and_then(|addr| addr.as_pathname());
+                let path = path.map_or("unix".into(), |path| format!("unix:{}", path.display()));
+                server.adopt_unix_listener(endpoint, listener).map(|()| path)
+            }
+        };
+        let addr = adopted.map_err(|error| runtime("cannot go on with a listener", &error))?;
+        log::info!("[LISTENING] Server is listening on {addr}");
+    }
+    Ok(())
+}
+
+/// A server that listens, and what signals do to it.
+struct Running {
+    server: Server,
+    gates: Rc<Gates>,
+    restart: Restart,
+    stopping: bool,
+}
+
+impl Running {
+    /// Turns the loop until signals end it.
+    fn run(mut self, signals: &mut Signals) -> Result<(), Failure> {
+        loop {
+            let due = [self.gates.due(), self.restart.due()].into_iter().flatten().min();
+            let turn = self.server.turn(due).map_err(|error| runtime("cannot go on", &error))?;
+            self.gates.turn_over();
+            if turn.finished {
+                self.gates.say_hidden();
+                if !self.stopping {
+                    log::info!("[STOPPING] a client asked for it");
+                }
+                log::info!("[STOPPED] all connections are closed");
+                return Ok(());
+            }
+            if self.restart.is_time() {
+                self.server.shutdown();
+            }
+            if turn.host {
+                signals.pending().try_for_each(|signal| self.obey(signal))?;
+            }
         }
-        if !turn.host {
-            continue;
-        }
-        for signal in signals.pending() {
-            if stopping {
-                server.shutdown_now();
+    }
+
+    fn obey(&mut self, signal: i32) -> Result<(), Failure> {
+        match signal {
+            SIGCHLD => self.restart.look_after_child(),
+            SIGUSR2 if self.stopping => log::warn!("[RESTART] too late: this server is stopping"),
+            SIGUSR2 => self.restart.begin(self.server.hand_over()),
+            _ if self.stopping => {
+                self.server.shutdown_now();
                 return Err(Failure::Signal(signal));
             }
-            stopping = true;
-            log::info!("[STOPPING] {} connections open", server.counters().open);
-            server.shutdown();
+            SIGTERM if self.restart.is_relieved() => {
+                self.stopping = true;
+                self.server.stop_listening();
+                self.restart.hand_over();
+                let open = self.server.counters().open;
+                log::info!("[STOPPING] the new server listens; {open} connections open here");
+            }
+            _ => {
+                self.stopping = true;
+                self.restart.give_up();
+                log::info!("[STOPPING] {} connections open", self.server.counters().open);
+                self.server.shutdown();
+            }
         }
+        Ok(())
     }
 }
 

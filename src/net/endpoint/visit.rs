@@ -95,7 +95,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
         let wish = match again {
             _ if spoke && work.congested => Wish::Hold,
-            _ if left == 0 => Wish::Rest,
+            _ if left == 0 && peer.conn.life().reason().is_none() => Wish::Rest,
             Some(true) => Wish::Turn,
             _ => Wish::Nothing,
         };

@@ -267,48 +267,79 @@ fn requests_survive_a_server_that_is_killed_between_and_under_them() {
     assert!((RESTARTS / 2..=RESTARTS).contains(&count), "{:?}", book.handed_back);
 }
 
+/// The program with its log in a file: what it cannot write at once into a pipe it counts
+/// instead, and here its log is its book.
 #[cfg(feature = "cli")]
-#[path = "support/serving.rs"]
-#[expect(dead_code, reason = "the tests of the command line need the rest")]
-mod serving;
+struct Logging {
+    child: std::process::Child,
+    path: std::path::PathBuf,
+}
 
-/// The program shows each message before it answers, so its log is its book.
+#[cfg(feature = "cli")]
+impl Logging {
+    fn start(addr: &str, path: &std::path::Path) -> Self {
+        let log = std::fs::File::create(path).expect("a folder for what is temporary");
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_oneloop"));
+        command.args(["serve", "-v", "-f", "u32be", "-l", addr]).stderr(log);
+        let child = command.spawn().expect("the binary was built");
+        let logging = Self { child, path: path.into() };
+        logging.wait_for(1, "[LISTENING]");
+        logging
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.path).expect("it was created")
+    }
+
+    /// Waits for so many lines with `words` in them.
+    fn wait_for(&self, count: usize, words: &str) {
+        let end = Instant::now() + PATIENCE;
+        while self.said().matches(words).count() < count {
+            assert!(Instant::now() < end, "no {count} {words:?} in {}", self.said());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// All that it said, to the last.
+    fn kill(mut self) -> String {
+        self.child.kill().expect("our own child");
+        self.child.wait().expect("our own child");
+        self.said()
+    }
+}
+
+#[cfg(feature = "cli")]
+impl Drop for Logging {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// The program shows each message before it answers.
 #[cfg(feature = "cli")]
 #[test]
 fn the_program_killed_by_sigkill_loses_and_doubles_nothing_unsaid() {
-    use serving::Serving;
-    let args = |addr: &str| ["-v", "-f", "u32be", "-l", addr].map(String::from);
-    let start = |addr: &str| {
-        let args = args(addr);
-        Serving::start(&args.each_ref().map(String::as_str))
-    };
+    const SHOWN: &str = "[DEBUG] [127.0.0.1:";
+    let path = std::env::temp_dir().join(format!("oneloop-book-{}", std::process::id()));
     let addr = address();
-    // All that it said, to the last.
-    let kill = |mut server: Serving| {
-        server.signal("KILL");
-        server.wait();
-        let mut said = std::mem::take(&mut server.said);
-        said.extend(server.log.iter());
-        said
-    };
-    let mut server = start(&addr);
+    let mut server = Logging::start(&addr, &path);
     let running = Running::start(Client::new(&addr, framing(), options()));
-    let mut log = Vec::new();
+    let mut log = String::new();
     for round in 0..RESTARTS {
-        for _ in 0..=10 * round {
-            server.hear("[DEBUG] [127.0.0.1:");
-        }
-        log.extend(kill(server));
-        server = start(&addr);
+        server.wait_for(1 + 10 * round, SHOWN);
+        log += &server.kill();
+        server = Logging::start(&addr, &path);
     }
-    server.hear("[DEBUG] [127.0.0.1:");
+    server.wait_for(1, SHOWN);
     let book = running.stop();
-    log.extend(kill(server));
-    let shown = |line: &String| {
-        let (_, message) = line.split_once("[DEBUG] [127.0.0.1:")?;
+    log += &server.kill();
+    let shown = |line: &str| {
+        let (_, message) = line.split_once(SHOWN)?;
         Some(number(message.split_once("] ")?.1.as_bytes()))
     };
-    let read: Vec<u64> = log.iter().filter_map(shown).collect();
+    let read: Vec<u64> = log.lines().filter_map(shown).collect();
     book.agrees_with(&read, &format!("{RESTARTS} restarts by SIGKILL"));
     assert!(!book.answered.is_empty() && !book.handed_back.is_empty());
 }

@@ -14,7 +14,6 @@ mod serving;
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -38,6 +37,20 @@ fn signal(name: &str, pid: u32) {
 fn successor(line: &str) -> u32 {
     let word = line.split(' ').skip_while(|word| *word != "process").nth(1);
     word.and_then(|word| word.parse().ok()).unwrap_or_else(|| panic!("no pid in {line:?}"))
+}
+
+/// Waits for a line with each of `words`: two processes write, in any order.
+fn hear_all<const N: usize>(server: &mut Serving, words: [&str; N]) -> [String; N] {
+    let mut found = [const { None }; N];
+    while found.contains(&None) {
+        let line = server.hear("");
+        for (word, found) in words.iter().zip(&mut found) {
+            if found.is_none() && line.contains(word) {
+                *found = Some(line.clone());
+            }
+        }
+    }
+    found.map(Option::unwrap_or_default)
 }
 
 #[test]
@@ -134,6 +147,15 @@ impl Fates {
     }
 }
 
+/// Ends the callers, also when the test fails.
+struct Stop<'a>(&'a Fates);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
     let restarts = times("ONELOOP_RESTARTS", 3);
@@ -144,16 +166,15 @@ fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
         for _ in 0..4 {
             scope.spawn(|| fates.call_on(&addr, Duration::from_millis(8)));
         }
+        let _stop = Stop(&fates);
         for round in 0..restarts {
             signal("USR2", pid);
-            let next = successor(&server.hear("is starting"));
-            let listening = server.hear("[LISTENING]");
+            let words = ["[RESTART] process", "[LISTENING]", "the new server listens"];
+            let [starting, listening, _] = hear_all(&mut server, words);
             assert!(listening.ends_with(&addr), "round {round}: {listening}");
-            server.hear("the new server listens");
             server.hear("[STOPPED]");
-            pid = next;
+            pid = successor(&starting);
         }
-        fates.stop.store(true, Ordering::Relaxed);
     });
     signal("TERM", pid);
     server.hear("[STOPPED]");
@@ -177,14 +198,19 @@ fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
 #[test]
 fn a_successor_that_comes_to_nothing_leaves_the_old_server_as_it_was() {
     let path = std::env::temp_dir().join(format!("oneloop-old-{}", std::process::id()));
-    fs::copy(env!("CARGO_BIN_EXE_oneloop"), &path).expect("the binary was built");
+    // By another process: a child that a test beside this one forks must not have the file
+    // open, or it is "busy" and cannot be run.
+    let put = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-ec", script, env!("CARGO_BIN_EXE_oneloop")]).arg(&path);
+        assert!(shell.status().expect("a shell is everywhere").success());
+    };
+    put("cp \"$0\" \"$1\"");
     let mut command = Command::new(&path);
     command.args(["serve", "-l", "127.0.0.1:0"]);
     let mut server = Serving::spawn(&mut command);
     // A new version that fails, at the old path.
-    fs::remove_file(&path).expect("it is there");
-    fs::write(&path, "#!/bin/sh\nexit 7\n").expect("a file of this test");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+    put("rm \"$1\"; printf '#!/bin/sh\\nexit 7\\n' > \"$1\"; chmod 755 \"$1\"");
     for _ in 0..2 {
         server.signal("USR2");
         let line = server.hear("[RESTART] process");

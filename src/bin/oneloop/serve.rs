@@ -6,7 +6,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
-use oneloop::{AnyFraming, ConfigError, Limits, Mio, Pair, Server, Service, WhenFull};
+use oneloop::{
+    AnyFraming, CloseReason, ConfigError, Counters, Limits, Mio, Pair, Server, Service, WhenFull,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 
@@ -252,6 +254,7 @@ fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result
             if !stopping {
                 log::info!("[STOPPING] a client asked for it");
             }
+            log::info!("[TOTALS] {}", totals(&server.counters()));
             log::info!("[STOPPED] all connections are closed");
             return Ok(());
         }
@@ -261,6 +264,7 @@ fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result
         for signal in signals.pending() {
             if stopping {
                 server.shutdown_now();
+                log::info!("[TOTALS] {}", totals(&server.counters()));
                 return Err(Failure::Signal(signal));
             }
             stopping = true;
@@ -268,6 +272,21 @@ fn run_loop(server: &mut Server, signals: &mut Signals, gates: &Gates) -> Result
             server.shutdown();
         }
     }
+}
+
+/// What has to balance: who was accepted is open, or was closed for one of the reasons.
+/// Lines of single connections cannot show it, since many of them are hidden in a storm.
+fn totals(counters: &Counters) -> String {
+    let mut text = format!("{} accepted, {} open", counters.accepted, counters.open);
+    for reason in CloseReason::ALL {
+        match counters.closed_by(reason) {
+            0 => {}
+            count => text += &format!(", {count} {reason}"),
+        }
+    }
+    let traffic = &counters.traffic;
+    let (read, sent, skipped) = (traffic.messages_in, traffic.messages_out, traffic.skipped);
+    text + &format!("; {read} messages in, {sent} out, {skipped} skipped")
 }
 
 impl LimitFlags {
@@ -332,6 +351,14 @@ fn runtime(what: &str, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_name_the_reasons_that_happened() {
+        let mut counters = Counters { accepted: 3, open: 1, ..Counters::default() };
+        counters.closed[CloseReason::PeerReset as usize] = 2;
+        let text = "3 accepted, 1 open, 2 peer_reset; 0 messages in, 0 out, 0 skipped";
+        assert_eq!(totals(&counters), text);
+    }
 
     /// The tests may run as root, who may listen anywhere.
     #[test]

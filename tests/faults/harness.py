@@ -389,6 +389,9 @@ class Run:
 
     def __init__(self, binary, long, folder):
         self.binary, self.long, self.folder = binary, long, folder
+        # One that is not optimised takes a few times as long for a turn.
+        unoptimised = os.path.basename(os.path.dirname(binary)) == "debug"
+        self.p99_ms = 4 * P99_MS if unoptimised else P99_MS
         self.servers, self.controls = [], {}
         self.wanted, self.slack, self.expected_code = {}, {}, {}
         self.unjudged, self.idle_patience = set(), 1.0
@@ -446,7 +449,7 @@ class Run:
         if asked:
             text = "p99 %.1fms (plain %.1f), %d asked, %s" % (
                 asked["p99"], asked["plain_p99"], asked["asked"], text)
-            limit = P99_MS + asked["plain_p99"]
+            limit = self.p99_ms + asked["plain_p99"]
             check(asked["p99"] < limit, "others waited: %s", text)
         return text + closed
 

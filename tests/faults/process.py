@@ -118,7 +118,58 @@ def f79(t):
 
 
 not_applicable("F80", "clocks that jump", "needs a clock of our own: the scripted kernel's tests")
-not_applicable("F81", "hot restart", "serve has none here yet")
+def newest(pid):
+    """The process that a restart of `pid` has made, if it is there."""
+    try:
+        with open("/proc/%d/task/%d/children" % (pid, pid)) as file:
+            return (file.read().split() or [None])[-1]
+    except OSError:
+        return None
+
+
+def end(pid):
+    """A server that we did not start ourselves, but had started."""
+    try:
+        os.kill(pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+
+
+@case("F81", "hot restart under connects")
+def f81(t):
+    if "SIGUSR2" not in t.help():
+        raise Skipped("serve has no hot restart here")
+    server = t.serve(control=None)
+    done, failed, stop = [0], [], threading.Event()
+
+    def connects():
+        while not stop.wait(0.002):
+            try:
+                check(server.ask(b"hello\n") == b"hello\n", "no reply")
+                done[0] += 1
+            except (OSError, Failed) as why:
+                failed.append(why)
+
+    caller = threading.Thread(target=connects, daemon=True)
+    caller.start()
+    old, made = server.pid, []
+    try:
+        for n in range(5):
+            before = len(server.heard("LISTENING"))
+            os.kill(old, signal.SIGUSR2)
+            server.hear("LISTENING", before + 1)
+            old = int(until("a new process", lambda: newest(old)))
+            made.append(old)
+        pause(0.2)
+    finally:
+        stop.set()
+        caller.join(20)
+        for pid in made:
+            end(pid)
+    server.process.wait(20)
+    t.over(server)
+    check(not failed and done[0], "%d of %d failed: %s", len(failed), done[0], failed[:1])
+    return "5 restarts, %d connects, none failed" % done[0]
 
 
 def storm(server, count, what):

@@ -11,7 +11,7 @@ CARGO_TARGET_DIR (default: target). Each case starts a server with default limit
 where its row says otherwise, and beside what the row asks for asserts:
 
 - a control client is answered with p99 < 50 ms while it happens (and what a plain echo of
-  its own took beside it, which is the machine's part);
+  its own took beside it, which is the machine's part); 200 ms by a debug build;
 - the CPU is idle within a second after;
 - descriptors are back where they were, and memory but for a slack of 6 MiB;
 - accepted = closed by all reasons, each connection once, by the [TOTALS] line;
@@ -35,8 +35,8 @@ import harness
 from harness import CASES, Failed, Run, Skipped
 import accepting, endings, slow, lengths, sizing, layers_above, process  # noqa: E401,F401
 
-# The rows that take longest, and that --quick leaves out.
-SLOW_ROWS = {"F06", "F12", "F20", "F34", "F35", "F36", "F37", "F49", "F84", "F90", "F91"}
+# The rows that take longest, or most descriptors, and that --quick leaves out.
+SLOW_ROWS = {"F20", "F30", "F31", "F32", "F33", "F35", "F36", "F47", "F49", "F89", "F90", "F91"}
 
 
 def find_binary(named):

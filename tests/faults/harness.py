@@ -43,21 +43,22 @@ class Skipped(Exception):
 
 
 class Case:
-    def __init__(self, name, title, act, long, reason):
+    def __init__(self, name, title, act, reason, open):
         self.name, self.title, self.act = name, title, act
-        self.long, self.reason = long, reason
+        self.reason, self.open = reason, open
 
 
-def case(name, title, long=False):
-    """Makes a function the case of a row. `long`: it takes a minute or more."""
+def case(name, title, open=None):
+    """Makes a function the case of a row. `open`: why it is known to fail, as
+    docs/reliability.md tells."""
     def keep(act):
-        CASES[name] = Case(name, title, act, long, None)
+        CASES[name] = Case(name, title, act, None, open)
         return act
     return keep
 
 
 def not_applicable(name, title, reason):
-    CASES[name] = Case(name, title, None, False, reason)
+    CASES[name] = Case(name, title, None, reason, None)
 
 
 def check(holds, text, *args):

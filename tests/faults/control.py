@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-PAUSE = 0.004
+PAUSE = 0.002
 
 
 def echo_forever(listener):

@@ -339,18 +339,16 @@ def answered(clients, want, patience=PATIENCE):
 
 def drip(client, data, every, stop):
     """A byte each `every` seconds, until the server closes or `stop` s are over.
-    Returns how long that took."""
+    Returns how long after the first byte that was."""
     begun = time.monotonic()
     client.settimeout(PATIENCE)
     for index in range(1 << 30):
-        now = time.monotonic() - begun
-        if now > stop:
-            raise Failed("still open after %.1f s of dripping" % now)
-        if select.select([client], [], [], every)[0] and ends(client):
-            return time.monotonic() - begun
+        check(time.monotonic() - begun < stop, "still open after %.1f s of dripping", stop)
         try:
             client.send(data[index % len(data):][:1])
         except ConnectionError:
+            return time.monotonic() - begun
+        if select.select([client], [], [], every)[0] and ends(client):
             return time.monotonic() - begun
 
 

@@ -52,7 +52,7 @@ def accept_calls(server, seconds):
     pause(seconds)
     tracer.send_signal(signal.SIGINT)
     seen = tracer.communicate()[1]
-    return seen.count(b"accept4(")
+    return None if b"attach" in seen and b"not permitted" in seen else seen.count(b"accept4(")
 
 
 @case("F01", "no descriptors left")

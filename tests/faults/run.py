@@ -23,6 +23,7 @@ docs/reliability.md). Exits with 1 if one failed.
 """
 
 import argparse
+import errno
 import os
 import shutil
 import sys
@@ -60,6 +61,13 @@ def chosen(names, quick):
     return [CASES[name] for name in names]
 
 
+def where(why):
+    """An exception in one line, and the two calls that led there."""
+    calls = traceback.extract_tb(why.__traceback__)[-2:]
+    places = ["%s:%d" % (os.path.basename(call.filename), call.lineno) for call in calls]
+    return "%s: %s (%s)" % (type(why).__name__, why, " ".join(places))
+
+
 def run_one(case, binary, long):
     """The word and the text of its line."""
     if case.reason:
@@ -73,8 +81,12 @@ def run_one(case, binary, long):
         return "skipped", str(why)
     except Failed as why:
         return "FAIL", str(why)
-    except Exception:  # a client that was closed, say: it belongs to this case alone
-        return "FAIL", traceback.format_exc(limit=-3).replace("\n", " | ")
+    except OSError as why:
+        if why.errno == errno.EMFILE:
+            return "skipped", "this machine allows too few descriptors"
+        return "FAIL", where(why)
+    except Exception as why:  # a client that was closed, say: it belongs to this case alone
+        return "FAIL", where(why)
     finally:
         run.clean_up()
         shutil.rmtree(folder)

@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use log::{Level, LevelFilter};
 use oneloop::services::{Average, Broadcast, Echo, OneLine, Railroad, Receipt, Sink};
 use oneloop::{
-    AnyFraming, ConfigError, EndpointId, Limits, Mio, Pair, Prefix, Rate, Server, Service, WhenFull,
+    AnyFraming, CloseReason, ConfigError, Counters, EndpointId, Limits, Mio, Pair, Prefix, Rate,
+    Server, Service, WhenFull,
 };
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook_mio::v1_0::Signals;
@@ -336,6 +337,7 @@ impl Running {
                 if !self.stopping {
                     log::info!("[STOPPING] a client asked for it");
                 }
+                log::info!("[TOTALS] {}", totals(&self.server.counters()));
                 log::info!("[STOPPED] all connections are closed");
                 return Ok(());
             }
@@ -355,6 +357,7 @@ impl Running {
             SIGUSR2 => self.restart.begin(self.server.hand_over()),
             _ if self.stopping => {
                 self.server.shutdown_now();
+                log::info!("[TOTALS] {}", totals(&self.server.counters()));
                 return Err(Failure::Signal(signal));
             }
             SIGTERM if self.restart.is_relieved() => {
@@ -373,6 +376,21 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// What has to balance: who was accepted is open, or was closed for one of the reasons.
+/// Lines of single connections cannot show it, since many of them are hidden in a storm.
+fn totals(counters: &Counters) -> String {
+    let mut text = format!("{} accepted, {} open", counters.accepted, counters.open);
+    for reason in CloseReason::ALL {
+        match counters.closed_by(reason) {
+            0 => {}
+            count => text += &format!(", {count} {reason}"),
+        }
+    }
+    let traffic = &counters.traffic;
+    let (read, sent, skipped) = (traffic.messages_in, traffic.messages_out, traffic.skipped);
+    text + &format!("; {read} messages in, {sent} out, {skipped} skipped")
 }
 
 impl LimitFlags {
@@ -443,6 +461,14 @@ fn runtime(what: &str, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn totals_name_the_reasons_that_happened() {
+        let mut counters = Counters { accepted: 3, open: 1, ..Counters::default() };
+        counters.closed[CloseReason::PeerReset as usize] = 2;
+        let text = "3 accepted, 1 open, 2 peer_reset; 0 messages in, 0 out, 0 skipped";
+        assert_eq!(totals(&counters), text);
+    }
 
     /// The tests may run as root, who may listen anywhere.
     #[test]

@@ -1,0 +1,284 @@
+"""F30 to F40: peers that are slow, or stuck. The clocks are shortened by flags; --long has
+the real ones."""
+
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from harness import (answered, case, check, close_all, drip, ends, fill, not_applicable, read_all,
+                     read_exactly, talk, u32be, until)
+
+# What a sweep may come late, and this machine beside it.
+LATE = 1.2
+
+
+def clock(t, flag, short):
+    """The flags for a short clock, and its seconds; or with --long the real one."""
+    return ([], 30) if t.long else (["--" + flag, "%ds" % short], short)
+
+
+def in_time(took, least, what):
+    check(least - 0.1 <= took <= least + LATE, "%s: closed after %.2f s, not %g", what, took,
+          least)
+
+
+@case("F30", "5,000 connect and say nothing")
+def f30(t):
+    server = t.serve("--idle-timeout", "2s")
+    before = server.rss()
+    begun = time.monotonic()
+    clients = server.crowd(5000)
+    first, last = 2.0, 2.0 + time.monotonic() - begun
+    each = (server.rss() - before) / 5000
+    check(each < 1024, "%d bytes each", each)
+    answered(clients, 1)
+    took = time.monotonic() - begun
+    check(took >= first - 0.1, "the first was closed after %.2f s", took)
+    answered(clients, 5000)
+    took = time.monotonic() - begun
+    check(took <= last + LATE, "the last was closed after %.2f s", took)
+    for client in clients:
+        check(ends(client), "something was said")
+    close_all(clients)
+    t.closes(server, idle=5000)
+    return "%d bytes each, all closed %.1f s after the first came" % (each, took)
+
+
+@case("F31", "a byte now and then of a header, a length, a line")
+def f31(t):
+    flags, seconds = clock(t, "frame-timeout", 2)
+    told = []
+    for spec, data, control in (("ascii:8", b"00000005", b"00000007control"),
+                                ("u32be", u32be(b"x" * 2000), u32be(b"control")),
+                                ("lines", b"x", b"control\n")):
+        server = t.serve("-f", spec, *flags, control=control)
+        with server.connect() as client:
+            took = drip(client, data, seconds / 8 if spec != "ascii:8" else seconds / 4,
+                        seconds + 10)
+        in_time(took, seconds, spec)
+        told.append("%s %.1f s" % (spec, took))
+        t.closes(server, frame_deadline=1)
+    return ", ".join(told)
+
+
+@case("F32", "the body of an announced message, dripped")
+def f32(t):
+    flags, seconds = clock(t, "frame-timeout", 1)
+    server = t.serve("-f", "u32be", *flags, control=u32be(b"control"))
+    announced = (1 << 20 if t.long else 8192)
+    with server.connect() as client:
+        client.sendall(u32be(b"x" * announced)[:4])
+        took = drip(client, b"x", 0.01, seconds + announced / 4096 + 10)
+    in_time(took, seconds + announced / 4096, "%d bytes announced" % announced)
+    t.closes(server, frame_deadline=1)
+    return "closed after %.1f s" % took
+
+
+@case("F33", "line ends and white space only, for ever")
+def f33(t):
+    lines = t.serve()
+    with lines.connect() as client:
+        flood = b"\n" * (4 << 20)
+        check(talk(client, flood) == flood, "empty lines are messages, too")
+    json = t.serve("-f", "json", "--frame-timeout", "1s", control=b"[1]", reply=b"[1]\n")
+    with json.connect() as client:
+        end = time.monotonic() + 2.5
+        while time.monotonic() < end:
+            client.sendall(b" \n")
+            check(not select.select([client], [], [], 0.05)[0], "white space is nobody's message")
+        client.sendall(b"[2]\n")
+        check(read_exactly(client, 4) == b"[2]\n", "not served after white space")
+    with json.connect() as client:
+        client.sendall(b"[3,")
+        in_time(drip(client, b" ", 0.05, 10), 1, "white space inside a message")
+    t.closes(json, frame_deadline=1, peer_eof=1)
+
+
+def closed_by(server, reason, since, patience):
+    server.hear(r"\[CLOSED\] .*: " + reason, patience=patience)
+    return time.monotonic() - since
+
+
+@case("F34", "10,000 requests, and the replies are never read")
+def f34(t):
+    flags, seconds = clock(t, "write-timeout", 2)
+    server = t.serve(*flags)
+    client, before = server.connect(rcvbuf=4096), server.rss()
+    begun = time.monotonic()
+    sent = fill(client, (b"x" * 1023 + b"\n") * 10000)
+    grown = server.rss() - before
+    check(sent < 9 << 20, "it took all of it")
+    check(grown < 1 << 20, "%d KiB for one peer", grown >> 10)
+    took = closed_by(server, "write_stall", begun, seconds + 10)
+    check(took >= seconds - 0.1, "closed after %.1f s", took)
+    client.close()
+    t.closes(server, write_stall=1)
+    return "took %d KiB, then closed after %.1f s, rss +%dK" % (sent >> 10, took, grown >> 10)
+
+
+@case("F35", "reads a byte a second")
+def f35(t):
+    flags, seconds = clock(t, "write-timeout", 2)
+    server = t.serve(*flags)
+    client = server.connect(rcvbuf=4096)
+    begun = time.monotonic()
+    fill(client, (b"x" * 1023 + b"\n") * 10000)
+    reading = threading.Event()
+
+    def reader():
+        while not reading.wait(1):
+            try:
+                client.recv(1)
+            except OSError:
+                return
+
+    threading.Thread(target=reader, daemon=True).start()
+    took = closed_by(server, "write_stall", begun, seconds + 15)
+    reading.set()
+    client.close()
+    t.closes(server, write_stall=1)
+    return "closed after %.1f s" % took
+
+
+# A client that is stopped, so that its window fills and nobody says a word.
+STOPPED = """
+import socket, sys, time
+client = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+client.settimeout(0.3)
+try:
+    while True:
+        client.send(b"x" * 1023 + b"\\n")
+except socket.timeout:
+    pass
+print("full", flush=True)
+sys.stdin.read()
+"""
+
+
+@case("F36", "the window is full and the client is stopped")
+def f36(t):
+    flags, seconds = clock(t, "write-timeout", 2)
+    server = t.serve(*flags)
+    client = subprocess.Popen([sys.executable, "-c", STOPPED, str(server.port)],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        check(client.stdout.readline() == b"full\n", "the client failed")
+        client.send_signal(signal.SIGSTOP)
+        took = closed_by(server, "write_stall", time.monotonic(), seconds + 10)
+    finally:
+        client.kill()
+        client.wait()
+    t.closes(server, write_stall=1)
+    return "closed after %.1f s" % took
+
+
+def read_lines(clients, want):
+    """Reads `want` bytes from each, as they come."""
+    poll, left = select.poll(), {}
+    for client in clients:
+        left[client.fileno()] = [client, want]
+        poll.register(client, select.POLLIN)
+    while left:
+        ready = poll.poll(30000)
+        check(ready, "%d of %d were not sent everything", len(left), len(clients))
+        for fd, _ in ready:
+            entry = left[fd]
+            got = len(entry[0].recv(1 << 18))
+            entry[1] -= got
+            check(got and entry[1] >= 0, "closed, or too much: %d left", entry[1])
+            if entry[1] == 0:
+                poll.unregister(fd)
+                del left[fd]
+
+
+@case("F37", "a broadcast to fast ones and 50 mutes")
+def f37(t):
+    fast_ones, lines = (1000, 1000) if t.long else (300, 600)
+    server = t.serve("--service", "broadcast", "--write-timeout", "2s", control=None)
+    fast = server.crowd(fast_ones)
+    mute = server.crowd(50, rcvbuf=4096)
+    sender = server.connect()
+    until("all open", lambda: server.fds() >= server.base["fds"] + fast_ones + 51)
+    before = server.rss()
+    begun, sent = time.monotonic(), 0
+    # As fast as the fast ones read.
+    for _ in range(lines // 20):
+        piece = (b"x" * 1023 + b"\n") * 20
+        sender.sendall(piece)
+        read_lines(fast, len(piece))
+        sent += len(piece)
+    took, grown = time.monotonic() - begun, server.rss() - before
+    until("the mutes closed", lambda: server.fds() <= server.base["fds"] + fast_ones + 1)
+    check(grown < 50 * (256 << 10) + (8 << 20), "%d KiB", grown >> 10)
+    t.slack[server] = 50 * (256 << 10)
+    close_all(fast + mute + [sender])
+    server.idle_after(3)
+    code = server.stop()
+    totals = server.totals()
+    ended = totals.get("output_cap", 0) + totals.get("write_stall", 0)
+    check(code == 0 and ended == 50, "the mutes: %s", totals)
+    t.over(server)
+    return "%d fast ones have all %d KiB in %.1f s, rss +%dK, output_cap=%d write_stall=%d" % (
+        fast_ones, sent >> 10, took, grown >> 10, totals.get("output_cap", 0),
+        totals.get("write_stall", 0))
+
+
+@case("F38", "1,000,000 requests, nothing read, and then all of it")
+def f38(t):
+    server = t.serve()
+    client, before = server.connect(rcvbuf=4096), server.rss()
+    text = b"".join(b"%09d\n" % n for n in range(1000000))
+    sent = fill(client, text)
+    grown = server.rss() - before
+    check(grown < 512 << 10, "%d KiB", grown >> 10)
+    check(sent < len(text), "it took all of it")
+    sender = threading.Thread(target=client.sendall, args=(text[sent:],), daemon=True)
+    sender.start()
+    check(read_exactly(client, len(text)) == text, "the replies are others")
+    sender.join()
+    client.close()
+    t.closes(server, peer_eof=1)
+    return "took %d KiB of %d, rss +%dK; then every reply" % (sent >> 10, len(text) >> 10,
+                                                             grown >> 10)
+
+
+@case("F39", "one sends at line rate beside 1,000 quiet ones")
+def f39(t):
+    server = t.serve()
+    quiet, greedy = server.crowd(1000), server.connect()
+    stop, moved = threading.Event(), [0, 0]
+
+    def send():
+        data = (b"x" * 60 + b"\n") * 1000
+        while not stop.is_set():
+            greedy.sendall(data)
+            moved[0] += len(data)
+        greedy.shutdown(socket.SHUT_WR)
+
+    def receive():
+        moved[1] = len(read_all(greedy))
+
+    threads = [threading.Thread(target=act, daemon=True) for act in (send, receive)]
+    for thread in threads:
+        thread.start()
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        for client in quiet[:50]:
+            client.sendall(b"hello\n")
+        for client in quiet[:50]:
+            check(read_exactly(client, 6) == b"hello\n", "another reply")
+    stop.set()
+    for thread in threads:
+        thread.join(20)
+    check(moved[0] == moved[1], "%d bytes sent, %d back", *moved)
+    close_all(quiet + [greedy])
+    return "%d MiB" % (moved[0] >> 20)
+
+
+not_applicable("F40", "handlers that are slow, panic or reply 100 MiB",
+               "no service of the program does: the library's own tests")

@@ -389,8 +389,8 @@ class Run:
     def __init__(self, binary, long, folder):
         self.binary, self.long, self.folder = binary, long, folder
         # One that is not optimised takes a few times as long for a turn.
-        unoptimised = os.path.basename(os.path.dirname(binary)) == "debug"
-        self.p99_ms = 4 * P99_MS if unoptimised else P99_MS
+        self.unoptimised = os.path.basename(os.path.dirname(binary)) == "debug"
+        self.p99_ms = 4 * P99_MS if self.unoptimised else P99_MS
         self.servers, self.controls = [], {}
         self.wanted, self.slack, self.expected_code = {}, {}, {}
         self.unjudged, self.idle_patience = set(), 1.0

@@ -1,0 +1,40 @@
+//! The loop on a simulated kernel that misbehaves by seed; see `sim/mod.rs`. The same
+//! for as long as you like: `cargo run --release --example oneloop-sim`.
+
+#[expect(dead_code, reason = "examples/oneloop-sim.rs needs the rest")]
+mod sim;
+
+use sim::Report;
+use sim::plan::Plan;
+use sim::shrink::{attempt, command, shrink};
+
+const SEEDS: u64 = 1000;
+const EVENTS: u64 = 400;
+
+#[test]
+fn a_thousand_bad_days_lose_nothing_and_leave_nothing_behind() {
+    let mut sum = Report::default();
+    for seed in 0..SEEDS {
+        let plan = Plan::draw(seed, EVENTS);
+        match attempt(&plan) {
+            Ok(report) => sum.add(&report),
+            Err(text) => {
+                let (small, text) = shrink(&plan, &text);
+                panic!("seed {seed}: {text}\nto repeat it: {}", command(&small));
+            }
+        }
+    }
+    println!("{}", sum.cover.table());
+    println!("{} events, {} messages, {} calls", sum.events, sum.messages, sum.calls);
+    assert!(sum.messages > 10_000, "{} messages are too few to say anything", sum.messages);
+    assert_eq!(sum.cover.missing(), [""; 0], "faults that never happened");
+}
+
+#[test]
+fn the_same_seed_has_the_same_trace() {
+    for seed in 0..30 {
+        let plan = Plan::draw(seed, EVENTS);
+        let traces = [(), ()].map(|()| attempt(&plan).map(|report| report.hash));
+        assert!(traces[0] == traces[1], "seed {seed}: {traces:?}");
+    }
+}

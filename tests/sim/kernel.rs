@@ -12,6 +12,7 @@
 //! too. Knows no message and no server.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +31,16 @@ pub(crate) const SECOND: u64 = 1_000_000_000;
 pub(crate) const MILLI: u64 = 1_000_000;
 
 /// Bytes on their way.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Queue {
     bytes: Vec<u8>,
     start: usize,
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
 }
 
 impl Queue {
@@ -108,6 +115,8 @@ pub(crate) struct Socket {
     pub(crate) write_failed: bool,
     /// It was told readable in that turn, and not read since; 0: nothing is open.
     pub(crate) told: u64,
+    /// Edges that are sure to come.
+    pub(crate) armed: u32,
     pub(crate) reads_this_turn: u32,
     pub(crate) track_turn: u32,
     pub(crate) track: Track,
@@ -278,7 +287,10 @@ impl World {
             self.heap.pop();
             match event {
                 Event::Peer(peer) => self.step(peer, time),
-                Event::Tell(socket) => self.tell(socket),
+                Event::Tell(socket) => {
+                    self.sockets[socket as usize].armed -= 1;
+                    self.tell(socket);
+                }
                 Event::Answer(socket) => self.answer(socket),
             }
         }
@@ -317,6 +329,13 @@ impl World {
             peer.due = time;
             self.at(time, Event::Peer(index));
         }
+    }
+
+    /// Tells of a socket a moment later.
+    pub(crate) fn tell_later(&mut self, socket: u32) {
+        let later = self.now + self.rng.below(MILLI);
+        self.sockets[socket as usize].armed += 1;
+        self.at(later, Event::Tell(socket));
     }
 
     fn step(&mut self, index: u32, time: u64) {

@@ -145,11 +145,14 @@ impl Run {
         let turn = self.server.turn(None).expect("I15: wait fails with EINTR at most");
         let (counters, buffered) = (self.server.counters(), self.server.buffered_bytes());
         let mut w = self.world.borrow_mut();
+        assert!(w.turn < 1_000_000 + 100 * w.plan.events, "I9: no end in sight");
         w.after_turn(&counters, buffered);
         if w.turn % 16 == 0 {
             w.note_unfair();
         }
-        assert!(!w.asleep || turn.finished, "I12: asleep for ever: {counters:?}");
+        if std::mem::take(&mut w.asleep) && !turn.finished && !Self::is_content(&mut w) {
+            panic!("I12: asleep for ever, though one waits: {}", Self::discontent(&w));
+        }
         turn.finished
     }
 
@@ -172,14 +175,22 @@ impl Run {
     fn command(&mut self) {
         let handle = self.server.handle();
         let answer = handle.counters().expect("the server is there");
-        let finished = self.turn();
-        let counters = answer.try_recv();
-        assert!(finished || counters.is_ok(), "I8: the waker was not heard");
+        // A signal may come first, more than once.
+        let heard = (0..20).any(|_| self.turn() || answer.try_recv().is_ok());
+        assert!(heard, "I8: the waker was not heard");
     }
 
     /// Whether there is nothing more that anyone waits for.
     fn is_content(w: &mut World) -> bool {
         w.peers.iter().flatten().all(|peer| peer.is_content(w))
+    }
+
+    /// Someone who waits, and its connection.
+    fn discontent(w: &World) -> String {
+        let peer = w.peers.iter().flatten().find(|peer| !peer.is_content(w));
+        let socket = peer.and_then(|peer| peer.connection());
+        let socket = socket.map(|conn| &w.sockets[conn as usize]);
+        format!("{peer:?} {socket:?} {:?}", w.listener)
     }
 
     /// The faults are over: whoever is honest comes to its end, soon.
@@ -195,9 +206,10 @@ impl Run {
             let mut w = self.world.borrow_mut();
             w.faulty = false;
             let count = w.peers.len();
+            let crowded = w.plan.max_connections.min(w.plan.descriptors) < count;
             for index in 0..count {
                 let Some(mut peer) = w.peers[index].take() else { continue };
-                peer.hurry();
+                peer.hurry(crowded);
                 peer.give_up(&mut w);
                 w.peers[index] = Some(peer);
                 let now = w.now;
@@ -212,10 +224,7 @@ impl Run {
                     break;
                 }
                 if w.now > until {
-                    let late = w.peers.iter().flatten().find(|peer| !peer.is_content(&w));
-                    let socket = late.and_then(|peer| peer.connection());
-                    let socket = socket.map(|conn| &w.sockets[conn as usize]);
-                    panic!("I12: not done 600 s after healing: {late:?} {socket:?}");
+                    panic!("I12: not done 600 s after healing: {}", Self::discontent(&w));
                 }
             }
             // Nobody but us may wake it up.
@@ -240,7 +249,8 @@ impl Run {
                 && !track.cut_off
                 && !track.close_ordered
                 && !track.finish_ordered
-                && !socket.fin_in;
+                && !socket.fin_in
+                && w.peers[socket.peer as usize].as_ref().is_some_and(|peer| peer.is_honest());
             if !healthy {
                 continue;
             }

@@ -76,6 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) progress: u64,
     last_progress: u64,
     pub(crate) accepts_failed: VecDeque<u64>,
+    /// A connection was closed since the last accept that failed.
+    pub(crate) freed: bool,
     pub(crate) accepts_this_turn: u32,
     waits: u64,
 }
@@ -256,7 +258,8 @@ impl World {
             );
         }
         for (conn, socket) in self.sockets.iter().enumerate() {
-            if socket.closed || !socket.ours || socket.listed || socket.token.is_none() {
+            let surely = socket.listed || socket.armed > 0;
+            if socket.closed || !socket.ours || surely || socket.token.is_none() {
                 continue;
             }
             let track = &socket.track;
@@ -285,7 +288,9 @@ impl World {
     fn look_at_clocks(&self, conn: usize, timeout: Option<u64>) {
         let socket = &self.sockets[conn];
         let track = &socket.track;
-        if socket.no_space || track.partial_since.is_some() || socket.fin_out {
+        // Who says nothing more, and listens, may do so for ever.
+        let ends = socket.fin_out && !track.finish_ordered;
+        if socket.no_space || track.partial_since.is_some() || ends {
             rule!("I7", timeout.is_some(), "{conn} has a clock, and the server has none: {socket:?}");
         }
         if self.plan.time_jumps() || !socket.inbound.is_empty() || socket.write_failed {
@@ -337,6 +342,10 @@ impl World {
     /// Counts an accept that failed for want of something; forgets those of last second.
     pub(crate) fn note_failed_accept(&mut self) {
         let now = self.now;
+        // A descriptor that is freed is a reason to try again.
+        if std::mem::replace(&mut self.ledger.freed, false) {
+            return;
+        }
         let failed = &mut self.ledger.accepts_failed;
         failed.push_back(now);
         while failed.front().is_some_and(|&time| time + SECOND < now) {

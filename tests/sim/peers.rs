@@ -11,6 +11,7 @@
 //! They know the kernel's sockets and no server.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use oneloop::CloseReason;
 
@@ -67,8 +68,19 @@ impl Script {
     }
 }
 
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { index, conn, script, next, expects, due, finished, .. } = self;
+        let (out, heard) = (self.out.len() - self.sent, self.heard.len());
+        write!(
+            f,
+            "peer {index} on {conn:?}: next {next}, expects {expects}, {out} bytes to send, \
+             {heard} of a message heard, due {due}, finished {finished}, {script:?}"
+        )
+    }
+}
+
 /// One peer, perhaps with a connection.
-#[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) index: u32,
     /// When it takes its next step; `u64::MAX`: when it is woken.
@@ -149,11 +161,13 @@ impl Peer {
     }
 
     /// The faults are over: it says no more than it has begun, and does so at once.
-    pub(crate) fn hurry(&mut self) {
+    pub(crate) fn hurry(&mut self, crowded: bool) {
         let script = &mut self.script;
         (script.chunk, script.appetite, script.delay) = (1 << 20, 1 << 20, 10_000);
         script.messages = self.next;
         script.calls = script.calls.min(1);
+        // Where there is no room for all, nobody stays.
+        script.stays &= !crowded;
         self.closed_for = 0;
     }
 
@@ -169,7 +183,8 @@ impl Peer {
                     self.out.len() == self.sent && self.answered(w) && w.sockets[conn as usize].ours
                 })
         };
-        self.done || !self.script.reads || (self.is_called && self.conn.is_none()) || stays()
+        let gone = || self.conn.is_none_or(|conn| w.sockets[conn as usize].closed);
+        self.done || !self.script.reads || (self.is_called && gone()) || stays()
     }
 
     pub(crate) fn step(&mut self, w: &mut World) {
@@ -280,6 +295,8 @@ impl Peer {
         let socket = &w.sockets[conn as usize];
         // Said once more than was served: only half of it is over.
         if socket.track.finish_ordered && !socket.closed && !self.finished {
+            // There will be no answer to wait for.
+            self.script.depth = u32::MAX;
             self.say(w, conn);
             if !self.finished && !(self.next >= self.script.messages && self.all_sent()) {
                 return self.plan_next(w, conn);
@@ -460,13 +477,15 @@ impl Peer {
 
     /// Whoever would hold the server up for ever goes.
     pub(crate) fn give_up(&mut self, w: &mut World) {
-        if let (Some(conn), false) = (self.conn, self.script.reads) {
-            if w.sockets[conn as usize].answer == Some(Ok(())) {
-                w.peer_resets(conn);
-            }
-            self.conn = None;
-            self.done = true;
+        if self.script.reads {
+            return;
         }
+        if let Some(conn) = self.conn.take()
+            && w.sockets[conn as usize].answer == Some(Ok(()))
+        {
+            w.peer_resets(conn);
+        }
+        self.done = true;
     }
 }
 

@@ -173,6 +173,7 @@ impl World {
         };
         self.open -= 1;
         self.ledger.streams -= 1;
+        self.ledger.freed = true;
         self.ledger.dialing -= usize::from(dialing);
         self.ledger.progress += 1;
         let socket = &mut self.sockets[index as usize];
@@ -286,8 +287,10 @@ impl Sys for SimSys {
         }
         w.listener.queue.pop_front();
         let now = w.now;
+        let full = w.plan.refuse && w.ledger.streams >= w.plan.max_connections;
         let socket = &mut w.sockets[index as usize];
         socket.ours = true;
+        socket.track.may_be_refused = full;
         socket.track.write_since = now;
         socket.track.last_sent = now;
         w.open += 1;
@@ -406,7 +409,7 @@ impl Sys for SimSys {
             return Err(errno(107));
         }
         let socket = &mut w.sockets[index as usize];
-        assert!(!socket.fin_out, "finished twice: {socket:?}");
+        // A second time, at shutdown for one, is allowed and changes nothing.
         socket.fin_out = true;
         w.ledger.progress += 1;
         w.wake_peer(index);
@@ -434,8 +437,7 @@ impl World {
             return Err(errno(self.rng.pick(&READ_ERRNOS)));
         }
         if self.sockets[index as usize].has_news() && self.strikes(Fault::ReadBlock, index) {
-            let later = self.now + self.rng.below(MILLI);
-            self.at(later, Event::Tell(index));
+            self.tell_later(index);
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let socket = &mut self.sockets[index as usize];
@@ -509,8 +511,7 @@ impl World {
         self.trace(13, count as u64);
         if count < bytes.len() && count < room {
             // There was room after all, or is again: that is told.
-            let later = self.now + self.rng.below(MILLI);
-            self.at(later, Event::Tell(index));
+            self.tell_later(index);
         }
         if count > 0 {
             self.ledger.progress += 1;

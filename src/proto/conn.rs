@@ -315,6 +315,7 @@ where
         if reason == CloseReason::FrameDeadline {
             shared.framing.settle(Exchange::Failed { status: 408 }, shared.replies);
         }
+        self.hush(shared.replies);
         self.close(reason, shared.pool);
         self.queue_replies(shared);
     }
@@ -358,6 +359,7 @@ where
         };
 
         let Outcome { verdict, rest, full, kept } = self.serve(input, end, shared);
+        self.hush(shared.replies);
         match verdict {
             None => {
                 self.keep(held, fresh, rest, kept, shared);
@@ -519,6 +521,7 @@ where
         cx.note_refusal(served, refused);
         let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
         self.paused |= full;
+        self.hush(shared.replies);
         if let Some(verdict) = verdict {
             self.carry_out(verdict, shared.pool);
         }
@@ -533,10 +536,17 @@ where
         }
     }
 
-    /// Replies must not overtake bytes that wait already, nor our FIN.
+    /// After our FIN replies go nowhere. Call it before the life goes on: a connection that
+    /// the same messages end has no way to tell any more that it had finished.
+    fn hush(&self, replies: &mut Vec<u8>) {
+        if matches!(self.life, Life::Finished | Life::Ending { finished: true }) {
+            replies.clear();
+        }
+    }
+
+    /// Replies must not overtake bytes that wait already.
     fn queue_replies<F, S>(&mut self, shared: &mut Shared<'_, F, S>) {
-        let over = Life::Ending { finished: true };
-        if matches!(self.life, Life::Closed(_) | Life::Finished) || self.life == over {
+        if matches!(self.life, Life::Closed(_)) {
             shared.replies.clear();
         } else if let Some(output) = self.output {
             shared.pool.extend(output, shared.replies);
@@ -930,6 +940,7 @@ mod tests {
         fn send(&mut self, room: usize) -> Vec<u8> {
             let bytes = self.conn.to_send(&self.pool, &self.replies);
             let taken = bytes[..bytes.len().min(room)].to_vec();
+            assert!(!self.finished || taken.is_empty(), "it speaks after its FIN");
             let tick = Tick::at(self.now);
             self.conn.sent(taken.len(), &mut self.pool, &mut self.replies, tick);
             if !self.conn.wants_write() {

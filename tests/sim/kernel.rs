@@ -207,6 +207,9 @@ pub(crate) struct World {
     pub(crate) faulty: bool,
     /// Nothing will ever wake the server.
     pub(crate) asleep: bool,
+    /// Whoever sleeps then is woken up.
+    pub(crate) alarm: u64,
+    pub(crate) until: u64,
     pub(crate) turn: u64,
     pub(crate) hash: u64,
     pub(crate) ledger: Ledger,
@@ -240,6 +243,8 @@ impl World {
             open: FIXED,
             faulty: true,
             asleep: false,
+            alarm: u64::MAX,
+            until: plan.events,
             turn: 1,
             hash: plan.seed,
             ledger: Ledger::default(),

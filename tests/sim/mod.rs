@@ -142,6 +142,7 @@ impl Run {
 
     /// One turn, and what must hold after it. True: the server has finished.
     fn turn(&mut self) -> bool {
+        self.world.borrow_mut().asleep = false;
         let turn = self.server.turn(None).expect("I15: wait fails with EINTR at most");
         let (counters, buffered) = (self.server.counters(), self.server.buffered_bytes());
         let mut w = self.world.borrow_mut();
@@ -150,7 +151,9 @@ impl Run {
         if w.turn % 16 == 0 {
             w.note_unfair();
         }
-        if std::mem::take(&mut w.asleep) && !turn.finished && !Self::is_content(&mut w) {
+        // While there are faults, all may wait for room that nobody makes.
+        let content = |w: &mut World| w.faulty || Self::is_content(w);
+        if w.asleep && !turn.finished && !content(&mut w) {
             panic!("I12: asleep for ever, though one waits: {}", Self::discontent(&w));
         }
         turn.finished
@@ -160,7 +163,8 @@ impl Run {
         loop {
             let finished = self.turn();
             let mut w = self.world.borrow_mut();
-            if finished || w.ledger.events >= w.plan.events || Self::is_content(&mut w) {
+            let asleep = std::mem::take(&mut w.asleep);
+            if finished || asleep || w.ledger.events >= w.plan.events || Self::is_content(&mut w) {
                 return;
             }
             if w.hits(Fault::Command) {
@@ -195,6 +199,7 @@ impl Run {
 
     /// The faults are over: whoever is honest comes to its end, soon.
     fn heal(&mut self) {
+        self.world.borrow_mut().until = u64::MAX;
         if self.world.borrow().plan.chance(Fault::Shutdown) > 0 {
             // The end comes in the middle.
             let mut w = self.world.borrow_mut();
@@ -215,7 +220,8 @@ impl Run {
                 let now = w.now;
                 w.schedule(index as u32, now + 1);
             }
-            w.now + 600 * SECOND
+            w.alarm = w.now + 600 * SECOND;
+            w.alarm
         };
         loop {
             {
@@ -274,6 +280,7 @@ impl Run {
         let until = {
             let mut w = self.world.borrow_mut();
             w.ledger.stopping = true;
+            w.alarm = u64::MAX;
             w.now + 100 * SECOND + if w.plan.time_jumps() { 10_000 * SECOND } else { 0 }
         };
         if self.world.borrow_mut().rng.below(2) == 0 {

@@ -46,6 +46,8 @@ pub(crate) struct Track {
     pub(crate) may_be_unwatched: bool,
     pub(crate) may_be_capped: bool,
     pub(crate) may_be_refused: bool,
+    /// A message took as long as its clock allows; the end may come later.
+    pub(crate) was_late: bool,
     pub(crate) cut_off: bool,
     pub(crate) nonsense: bool,
     pub(crate) close_ordered: bool,
@@ -78,6 +80,8 @@ pub(crate) struct Ledger {
     pub(crate) accepts_failed: VecDeque<u64>,
     /// A connection was closed since the last accept that failed.
     pub(crate) freed: bool,
+    /// Time that slow handlers took.
+    pub(crate) slow: u64,
     pub(crate) accepts_this_turn: u32,
     waits: u64,
 }
@@ -134,7 +138,8 @@ impl World {
         let (now, stopping) = (self.now, self.ledger.stopping);
         let plan = &self.plan;
         let since = |from: u64, limit: std::time::Duration| {
-            now.saturating_sub(from) + TICK >= limit.as_nanos() as u64
+            // What begins while a handler is slow begins, to the loop, before that.
+            now.saturating_sub(from) + TICK + self.ledger.slow >= limit.as_nanos() as u64
         };
         let socket = &self.sockets[conn as usize];
         let track = &socket.track;
@@ -148,7 +153,8 @@ impl World {
             CloseReason::PeerReset => track.may_be_reset || track.may_fail,
             CloseReason::BadFrame | CloseReason::TooLong => track.nonsense,
             CloseReason::FrameDeadline => {
-                track.nonsense || partial.is_some_and(|from| since(from, plan.frame_timeout))
+                let late = partial.is_some_and(|from| since(from, plan.frame_timeout));
+                track.nonsense || track.was_late || late
             }
             CloseReason::Idle => plan.idle_timeout.is_some_and(|idle| since(track.last_sent, idle)),
             CloseReason::WriteStall => {
@@ -268,14 +274,18 @@ impl World {
                 continue;
             }
             if socket.no_space {
-                rule!("I8", socket.watches_write, "{conn} has no room, nobody asked for more");
+                // Who is turned away is told so once, as far as there is room.
+                let told = socket.watches_write || !track.opened;
+                rule!("I8", told, "{conn} has no room, nobody asked for more: {socket:?}");
             } else if socket.write_failed {
                 rule!("I8", within(1100 * MILLI), "{conn} was not written, nobody tries again");
             } else if socket.has_news() && track.over.is_none() && !socket.fin_read {
                 // 10 ms is how long who speaks faster than others listen is held.
                 rule!("I8", within(11 * MILLI), "{conn} has news, asleep for {timeout:?}: {socket:?}");
             }
-            let sure = !socket.fin_in && !socket.fin_out && !track.close_ordered && !track.nonsense;
+            // Who is ending hears no timer, and that shows only by what waits to be sent.
+            let ending = socket.no_space || socket.write_failed || track.close_ordered;
+            let sure = !socket.fin_in && !socket.fin_out && !ending && !track.nonsense;
             if let (Some(due), true) = (track.timer, sure && track.over.is_none()) {
                 let left = due.saturating_sub(self.now) + 2 * MILLI;
                 rule!("I7", within(left), "the timer of {conn} is due in {left}");

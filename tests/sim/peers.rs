@@ -438,8 +438,10 @@ impl Peer {
     /// `count` more bytes are with the kernel.
     fn begun_by(&mut self, w: &mut World, conn: u32, count: u64) {
         self.begun += count;
-        let (now, begun) = (w.now, self.begun);
+        let (now, begun, limit) = (w.now, self.begun, w.plan.frame_timeout.as_nanos() as u64);
+        let slack = w.ledger.slow + 100 * MILLI;
         let track = w.track(conn);
+        track.was_late |= track.partial_since.is_some_and(|from| now + slack >= from + limit);
         let mut whole = false;
         let mut last = None;
         while self.ends.front().is_some_and(|&end| end <= begun) {

@@ -140,6 +140,7 @@ impl Service for SimService {
             if w.strikes(Fault::SlowHandler, conn) {
                 let time = w.rng.scale(MILLI, 60_000 * MILLI);
                 w.now += time;
+                w.ledger.slow += time;
             }
             heard
         };

@@ -37,6 +37,7 @@ pub(crate) struct Track {
     pub(crate) last_sent: u64,
     pub(crate) unblocked: u64,
     /// Bytes written since the write clock was set anew, and when that was.
+    pub(crate) writes: bool,
     pub(crate) write_tally: usize,
     pub(crate) write_since: u64,
     pub(crate) timer: Option<u64>,
@@ -82,6 +83,8 @@ pub(crate) struct Ledger {
     pub(crate) freed: bool,
     /// Time that slow handlers took.
     pub(crate) slow: u64,
+    /// The process was stopped at some time.
+    pub(crate) stopped: bool,
     pub(crate) accepts_this_turn: u32,
     waits: u64,
 }
@@ -126,7 +129,9 @@ impl World {
             "message {number} of {conn} was to come, and {its} of {whose} came: {}",
             show(message)
         );
-        rule!("I1", number < sent, "message {number} of {conn} came before its end was sent");
+        rule!("I1", number < sent, "message {number} of {conn} came before its end was sent: {:?} {:?}",
+            self.sockets[conn as usize],
+            self.peers[self.sockets[conn as usize].peer as usize]);
         self.track(conn).delivered += 1;
         Some((self.wire.act(conn, number), number))
     }
@@ -147,6 +152,7 @@ impl World {
         let partial = track.partial_since;
         let eof = socket.fin_in && socket.inbound.is_empty() && partial.is_none();
         let all = track.delivered == track.sent || track.nonsense;
+        let blocks = plan.chance(Fault::WriteBlock) + plan.chance(Fault::ShortWrite) > 0;
         let allowed = match reason {
             CloseReason::PeerEof => eof && all || track.nonsense,
             CloseReason::Truncated => socket.fin_in && (partial.is_some() || track.nonsense),
@@ -154,13 +160,18 @@ impl World {
             CloseReason::BadFrame | CloseReason::TooLong => track.nonsense,
             CloseReason::FrameDeadline => {
                 let late = partial.is_some_and(|from| since(from, plan.frame_timeout));
-                track.nonsense || track.was_late || late
+                // Stopped for long, it reads once more; but not what is withheld then.
+                let away = self.ledger.stopped || self.ledger.slow > 0;
+                let withheld = away && plan.chance(Fault::ReadBlock) > 0;
+                track.nonsense || track.was_late || late || withheld
             }
             CloseReason::Idle => plan.idle_timeout.is_some_and(|idle| since(track.last_sent, idle)),
             CloseReason::WriteStall => {
                 socket.no_space && since(track.write_since, plan.write_timeout)
                     || socket.write_failed
                     || track.may_fail
+                    // Stopped for long, the loop gives one more chance, of one buffer.
+                    || (self.ledger.stopped && (plan.send_buffer < PROGRESS || blocks))
             }
             CloseReason::OutputCap => {
                 socket.no_space || socket.write_failed || track.may_be_capped || plan.high < 40_000
@@ -227,8 +238,10 @@ impl World {
     pub(crate) fn note_written(&mut self, conn: u32, len: usize, taken: usize) {
         let now = self.now;
         let track = self.track(conn);
+        let begins = taken < len && !std::mem::replace(&mut track.writes, taken < len);
         track.write_tally += taken;
-        if track.write_tally >= PROGRESS || taken == len {
+        if track.write_tally >= PROGRESS || taken == len || begins {
+            track.writes = taken < len;
             track.write_tally = 0;
             track.write_since = now;
         }
@@ -318,7 +331,7 @@ impl World {
         }
         if socket.no_space && track.over.is_none() {
             let from = track.write_since.max(track.unblocked);
-            rule!("I7", !late(from, self.plan.write_timeout), "{conn} takes nothing since {from}");
+            rule!("I7", !late(from, self.plan.write_timeout), "{conn} takes nothing since {from}, now {}: {socket:?} {:?}", self.now, self.plan);
         }
     }
 

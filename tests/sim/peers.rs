@@ -18,7 +18,7 @@ use oneloop::CloseReason;
 use super::kernel::{MILLI, SECOND, World};
 use super::plan::Fault;
 use super::rng::Rng;
-use super::wire::{Act, RECEIPT};
+use super::wire::{Act, Codec, RECEIPT};
 
 /// How one peer behaves.
 #[derive(Clone, Debug)]
@@ -96,12 +96,15 @@ pub(crate) struct Peer {
     script: Script,
     rng: Rng,
     conn: Option<u32>,
+    /// The connection it has, or had.
+    pub(crate) last: Option<u32>,
     refusals: u32,
     /// Said but not sent yet, and where each message ends, counted from the first byte.
     out: Vec<u8>,
     sent: usize,
     begun: u64,
     ends: VecDeque<u64>,
+    last_end: u64,
     /// The number of the next message to say, and of the next to be answered.
     next: u32,
     expects: u32,
@@ -130,11 +133,13 @@ impl Peer {
             script,
             rng,
             conn: None,
+            last: None,
             refusals: 0,
             out: Vec::new(),
             sent: 0,
             begun: 0,
             ends: VecDeque::new(),
+            last_end: 0,
             next: 0,
             expects: 0,
             copies: 0,
@@ -148,9 +153,11 @@ impl Peer {
     /// It has a connection now.
     pub(crate) fn begin(&mut self, conn: u32) {
         self.conn = Some(conn);
+        self.last = self.conn;
         (self.sent, self.begun, self.next, self.expects, self.copies) = (0, 0, 0, 0, 0);
         self.out.clear();
         self.ends.clear();
+        self.last_end = 0;
         self.heard.clear();
         self.closed_for = 0;
         self.finished = false;
@@ -209,7 +216,10 @@ impl Peer {
     }
 
     fn dial(&mut self, w: &mut World) {
-        if self.is_called || self.script.calls == 0 || self.refusals > 50 || w.ledger.stopping {
+        if self.is_called {
+            return;
+        }
+        if self.script.calls == 0 || self.refusals > 50 || w.ledger.stopping {
             self.done = true;
             return;
         }
@@ -398,12 +408,17 @@ impl Peer {
         number == self.next && track.notes_owed == track.notes_got && track.timer.is_none()
     }
 
+    /// Goes past the messages that have all their answers.
+    fn note_answered(&mut self, w: &World, conn: u32) {
+        while self.expects < self.next && self.copies >= w.wire.replies(conn, self.expects) {
+            (self.expects, self.copies) = (self.expects + 1, 0);
+        }
+    }
+
     /// Says more, if it may, and sends what there is room for.
     fn say(&mut self, w: &mut World, conn: u32) {
         while self.out.len() - self.sent < self.script.chunk && self.next < self.script.messages {
-            while self.expects < self.next && self.copies >= w.wire.replies(conn, self.expects) {
-                (self.expects, self.copies) = (self.expects + 1, 0);
-            }
+            self.note_answered(w, conn);
             if self.next - self.expects >= self.script.depth {
                 break;
             }
@@ -413,10 +428,10 @@ impl Peer {
             }
             self.scratch.clear();
             w.wire.payload(conn, self.next, &mut self.scratch);
-            let before = self.out.len();
             w.wire.codec.encode(&self.scratch, &mut self.out);
-            let from = self.ends.back().copied().unwrap_or(self.begun);
-            self.ends.push_back(from + (self.out.len() - before) as u64);
+            // A JSON document is whole without the line end behind it.
+            let tail = usize::from(w.wire.codec == Codec::Json);
+            self.ends.push_back(self.begun + (self.out.len() - self.sent - tail) as u64);
             self.next += 1;
         }
         let chunk = (self.out.len() - self.sent).min(self.script.chunk);
@@ -443,13 +458,14 @@ impl Peer {
         let track = w.track(conn);
         track.was_late |= track.partial_since.is_some_and(|from| now + slack >= from + limit);
         let mut whole = false;
-        let mut last = None;
         while self.ends.front().is_some_and(|&end| end <= begun) {
-            last = self.ends.pop_front();
+            self.last_end = self.ends.pop_front().unwrap_or_default();
             track.sent += 1;
             whole = true;
         }
-        let inside = self.ends.front().is_some() && last != Some(begun) && (count > 0);
+        let tail = u64::from(w.wire.codec == Codec::Json);
+        let track = w.track(conn);
+        let inside = !self.ends.is_empty() && begun > self.last_end + tail;
         if whole || count > 0 {
             // In the middle of a message, and since when; not told between two.
             track.partial_since = match (inside, whole, track.partial_since) {
@@ -465,6 +481,7 @@ impl Peer {
     }
 
     fn plan_next(&mut self, w: &World, conn: u32) {
+        self.note_answered(w, conn);
         let socket = &w.sockets[conn as usize];
         let full = socket.inbound.len() >= w.plan.receive_buffer;
         let to_say = self.next < self.script.messages
@@ -479,7 +496,8 @@ impl Peer {
 
     /// Whoever would hold the server up for ever goes.
     pub(crate) fn give_up(&mut self, w: &mut World) {
-        if self.script.reads {
+        let lies = self.conn.is_some_and(|conn| w.track(conn).nonsense);
+        if self.script.reads && !lies {
             return;
         }
         if let Some(conn) = self.conn.take()

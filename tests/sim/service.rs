@@ -44,7 +44,7 @@ impl SimService {
             PeerAddr::V4(addr) if addr.port() == CALLER => Some(addr.ip().to_bits()),
             PeerAddr::V4(addr) => {
                 let peer = addr.ip().to_bits() as usize;
-                self.world.borrow().peers.get(peer)?.as_ref()?.connection()
+                self.world.borrow().peers.get(peer)?.as_ref()?.last
             }
             _ => None,
         }

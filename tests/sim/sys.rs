@@ -63,12 +63,13 @@ impl World {
         {
             batch.push(Ready { token, readable: true, writable: false, read_closed: false });
         }
-        let mut rest = self.list.len();
+        let (mut rest, mut more) = (self.list.len(), false);
         while batch.len() < self.plan.batch && rest > 0 {
             rest -= 1;
             let Some(index) = self.list.pop_front() else { break };
             if !batch.is_empty() && self.strikes(Fault::Delay, index) {
                 self.list.push_back(index);
+                more = true;
                 continue;
             }
             self.report(index, batch);
@@ -77,7 +78,7 @@ impl World {
             let other = self.rng.below(last as u64 + 1) as usize;
             batch.swap(last, other);
         }
-        batch.len() >= self.plan.batch
+        more || batch.len() >= self.plan.batch
     }
 
     fn report(&mut self, index: u32, batch: &mut Vec<Ready>) {
@@ -228,6 +229,7 @@ impl Sys for SimSys {
         w.lie(&mut batch);
         if w.hits(Fault::ClockGap) {
             w.note_all(Fault::ClockGap);
+            w.ledger.stopped = true;
             // The process is stopped; the world goes on.
             let until = w.now + w.rng.scale(MILLI, 200_000 * MILLI);
             while let Some(next) = w.next_event()

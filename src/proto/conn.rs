@@ -71,7 +71,7 @@ pub enum Life {
     /// Ends when they are answered: in `HalfOpen` if the service asks for that, else in
     /// `Flushing`.
     Ending {
-        /// So have we.
+        /// So have we, or we are about to.
         finished: bool,
     },
 
@@ -298,7 +298,7 @@ where
     {
         match self.life {
             Life::Open | Life::Finishing | Life::Finished => {
-                self.life = Life::Ending { finished: self.life == Life::Finished };
+                self.life = Life::Ending { finished: self.life != Life::Open };
                 self.decode(&mut [], shared);
             }
             Life::Draining(reason) => self.life = Life::Flushing(reason),
@@ -536,10 +536,12 @@ where
         }
     }
 
-    /// After our FIN replies go nowhere. Call it before the life goes on: a connection that
-    /// the same messages end has no way to tell any more that it had finished.
+    /// Once we say nothing more, replies go nowhere, or our FIN would never come. Call it
+    /// before the life goes on: a connection that the same messages end has no way to tell
+    /// any more that it had finished.
     fn hush(&self, replies: &mut Vec<u8>) {
-        if matches!(self.life, Life::Finished | Life::Ending { finished: true }) {
+        let over = Life::Ending { finished: true };
+        if matches!(self.life, Life::Finishing | Life::Finished) || self.life == over {
             replies.clear();
         }
     }
@@ -1020,6 +1022,21 @@ mod tests {
             steps(&mut rig);
             assert_eq!((rig.conn.life(), rig.finished), (*life, *finished), "{name}");
         }
+    }
+
+    /// A peer that goes on asking must not keep our FIN from coming.
+    #[test]
+    fn once_we_say_nothing_more_only_what_waited_is_sent() {
+        let mut rig = Rig::new();
+        rig.received(b"one\n");
+        rig.send(1);
+        rig.finish();
+        rig.received(b"two\n");
+        assert_eq!(rig.traffic.messages_in, 2, "it listens");
+        rig.peer_finished();
+        assert!(!rig.conn.queue(b"news\n", &LIMITS, &mut rig.pool, Tick::default()));
+        assert_eq!(rig.send(ALL), b"ne\n");
+        assert_eq!(rig.conn.life(), Life::Closed(EOF));
     }
 
     #[test]

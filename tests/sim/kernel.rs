@@ -12,8 +12,8 @@
 //! too. Knows no message and no server.
 
 use std::cmp::Reverse;
-use std::fmt;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Wake;
@@ -221,13 +221,8 @@ pub(crate) const FIXED: usize = 2;
 
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
-        let wire = Wire::new(
-            plan.codec,
-            plan.seed,
-            plan.max_message,
-            plan.usual_message,
-            plan.acts,
-        );
+        let wire =
+            Wire::new(plan.codec, plan.seed, plan.max_message, plan.usual_message, plan.acts);
         Self {
             wire,
             rng: Rng(plan.seed ^ 0x0c0d_e5ee_d),

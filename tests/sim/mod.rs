@@ -264,7 +264,12 @@ impl Run {
             let got = (track.got, track.notes_got);
             assert_eq!((track.owed, track.notes_owed), got, "I2: {conn} lacks replies: {socket:?}");
             let mail = w.ledger.mail.get(&(conn as u32)).map_or(0, |mail| mail.len());
-            assert_eq!(mail, 0, "I1: {conn} lacks messages of others: {socket:?} {:?}", self.server.counters());
+            assert_eq!(
+                mail,
+                0,
+                "I1: {conn} lacks messages of others: {socket:?} {:?}",
+                self.server.counters()
+            );
             let log = &w.ledger.broadcasts[usize::from(socket.dialed)];
             let from = track.heard.map_or(track.hears_from, |last| last + 1);
             let own = |entry: &&(u8, u32, u32)| {

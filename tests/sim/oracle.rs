@@ -129,9 +129,13 @@ impl World {
             "message {number} of {conn} was to come, and {its} of {whose} came: {}",
             show(message)
         );
-        rule!("I1", number < sent, "message {number} of {conn} came before its end was sent: {:?} {:?}",
+        rule!(
+            "I1",
+            number < sent,
+            "message {number} of {conn} came before its end was sent: {:?} {:?}",
             self.sockets[conn as usize],
-            self.peers[self.sockets[conn as usize].peer as usize]);
+            self.peers[self.sockets[conn as usize].peer as usize]
+        );
         self.track(conn).delivered += 1;
         Some((self.wire.act(conn, number), number))
     }
@@ -162,7 +166,8 @@ impl World {
                 let late = partial.is_some_and(|from| since(from, plan.frame_timeout));
                 // Stopped for long, it reads once more; but not what is withheld then.
                 let away = self.ledger.stopped || self.ledger.slow > 0;
-                let withheld = away && plan.chance(Fault::ReadBlock) > 0;
+                let withheld =
+                    away && plan.chance(Fault::ReadBlock) + plan.chance(Fault::Delay) > 0;
                 track.nonsense || track.was_late || late || withheld
             }
             CloseReason::Idle => plan.idle_timeout.is_some_and(|idle| since(track.last_sent, idle)),
@@ -174,7 +179,8 @@ impl World {
                     || (self.ledger.stopped && (plan.send_buffer < PROGRESS || blocks))
             }
             CloseReason::OutputCap => {
-                socket.no_space || socket.write_failed || track.may_be_capped || plan.high < 40_000
+                let behind = track.writes || socket.no_space || socket.write_failed;
+                behind || track.may_be_capped || plan.high < 40_000
             }
             CloseReason::MaxConnections => track.may_be_refused,
             CloseReason::RegisterFailed => track.may_be_unwatched,
@@ -206,16 +212,15 @@ impl World {
                         .rposition(|entry| *entry == (kind, whose, number))
                         .unwrap_or(track.hears_from),
                 };
-                let skips = |entry: &(u8, u32, u32)| {
-                    entry.0 == Act::Others as u8 && entry.1 == conn
-                };
+                let skips =
+                    |entry: &(u8, u32, u32)| entry.0 == Act::Others as u8 && entry.1 == conn;
                 while log.get(place).is_some_and(skips) {
                     place += 1;
                 }
                 rule!(
                     "I1",
                     log.get(place) == Some(&(kind, whose, number)),
-                    "{conn} was to hear {:?}, and hears {number} of {whose}",
+                    "{conn} was to hear {:?}, and hears {number} of {whose}: {place}, {track:?}",
                     log.get(place)
                 );
                 track.heard = Some(place);
@@ -294,7 +299,11 @@ impl World {
                 rule!("I8", within(1100 * MILLI), "{conn} was not written, nobody tries again");
             } else if socket.has_news() && track.over.is_none() && !socket.fin_read {
                 // 10 ms is how long who speaks faster than others listen is held.
-                rule!("I8", within(11 * MILLI), "{conn} has news, asleep for {timeout:?}: {socket:?}");
+                rule!(
+                    "I8",
+                    within(11 * MILLI),
+                    "{conn} has news, asleep for {timeout:?}: {socket:?}"
+                );
             }
             // Who is ending hears no timer, and that shows only by what waits to be sent.
             let ending = socket.no_space || socket.write_failed || track.close_ordered;
@@ -314,7 +323,11 @@ impl World {
         // Who says nothing more, and listens, may do so for ever.
         let ends = socket.fin_out && !track.finish_ordered;
         if socket.no_space || track.partial_since.is_some() || ends {
-            rule!("I7", timeout.is_some(), "{conn} has a clock, and the server has none: {socket:?}");
+            rule!(
+                "I7",
+                timeout.is_some(),
+                "{conn} has a clock, and the server has none: {socket:?}"
+            );
         }
         if self.plan.time_jumps() || !socket.inbound.is_empty() || socket.write_failed {
             return;
@@ -327,11 +340,21 @@ impl World {
         if let (Some(from), true) = (track.partial_since, listens && track.over.is_none()) {
             let announced = (self.plan.max_message as u64 >> 12) * SECOND;
             let from = from.max(track.unblocked).max(track.last_sent) + announced;
-            rule!("I7", !late(from, self.plan.frame_timeout), "{conn} is in a message since {from}");
+            rule!(
+                "I7",
+                !late(from, self.plan.frame_timeout),
+                "{conn} is in a message since {from}"
+            );
         }
         if socket.no_space && track.over.is_none() {
             let from = track.write_since.max(track.unblocked);
-            rule!("I7", !late(from, self.plan.write_timeout), "{conn} takes nothing since {from}, now {}: {socket:?} {:?}", self.now, self.plan);
+            rule!(
+                "I7",
+                !late(from, self.plan.write_timeout),
+                "{conn} takes nothing since {from}, now {}: {socket:?} {:?}",
+                self.now,
+                self.plan
+            );
         }
     }
 

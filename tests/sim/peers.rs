@@ -332,8 +332,12 @@ impl Peer {
         let in_order = !matches!(
             track.over,
             None | Some(
-                CloseReason::OutputCap | CloseReason::Shutdown | CloseReason::WriteStall
-                    | CloseReason::PeerReset | CloseReason::IoError | CloseReason::RegisterFailed
+                CloseReason::OutputCap
+                    | CloseReason::Shutdown
+                    | CloseReason::WriteStall
+                    | CloseReason::PeerReset
+                    | CloseReason::IoError
+                    | CloseReason::RegisterFailed
             )
         );
         if !whole || !in_order || !self.script.reads || socket.no_space {

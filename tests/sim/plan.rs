@@ -146,8 +146,20 @@ fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
         let (on, chance) = (rng.below(3) == 0, rng.scale(8, most) as u32);
         chances[fault as usize] = match fault {
             // Seeds in which the end comes in the middle.
-            Fault::Shutdown => if rng.below(6) == 0 { 65_536 } else { 0 },
-            Fault::Rearm => if rng.below(6) == 0 { 65_536 } else { 0 },
+            Fault::Shutdown => {
+                if rng.below(6) == 0 {
+                    65_536
+                } else {
+                    0
+                }
+            }
+            Fault::Rearm => {
+                if rng.below(6) == 0 {
+                    65_536
+                } else {
+                    0
+                }
+            }
             _ if on && !calm => chance,
             _ => 0,
         };

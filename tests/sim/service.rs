@@ -103,9 +103,12 @@ impl SimService {
         let index = w.peers.len() as u32;
         let mut peer = Peer::new(index, w.plan.seed, w.plan.messages, false, true);
         let addr = SocketAddr::from((Ipv4Addr::from_bits(index), CALLED));
-        let id = cx.connect(self.caller, Dial::from(addr).timeout(Duration::from_secs(5)).retry(
-            Retry::every(1 + number % 2, Duration::from_millis(300)),
-        ));
+        let id = cx.connect(
+            self.caller,
+            Dial::from(addr)
+                .timeout(Duration::from_secs(5))
+                .retry(Retry::every(1 + number % 2, Duration::from_millis(300))),
+        );
         self.scratch.clear();
         w.wire.note(b'G', conn, number, &mut self.scratch);
         if cx.send(id, &self.scratch).is_ok() {

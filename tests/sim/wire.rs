@@ -164,7 +164,6 @@ impl Act {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|act| *act as u8 == byte)
     }
-
 }
 
 /// Replies to [`Act::Fan`].

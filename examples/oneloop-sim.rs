@@ -7,6 +7,9 @@
 //! $ cargo run --release --example oneloop-sim -- --seed 17 --events 4000 --without reset
 //! ```
 //!
+//! `--crowd 1000000` opens that many connections at once, has all of them speak, and says
+//! how much memory the server holds for each.
+//!
 //! A failing seed is made smaller, and printed as the command that repeats it.
 
 #[expect(dead_code, reason = "the tests need the rest")]
@@ -27,6 +30,7 @@ struct Job {
     time: Option<Duration>,
     change: Vec<(String, String)>,
     shrinks: bool,
+    crowd: usize,
 }
 
 fn main() -> ExitCode {
@@ -37,6 +41,18 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if job.crowd > 0 {
+        let crowd = sim::million::crowd(job.crowd);
+        println!(
+            "{} connections open at once, {} messages answered, all closed in {:.1} s: \
+             {:.1} bytes of the server's memory for each",
+            crowd.connections,
+            crowd.messages,
+            crowd.took.as_secs_f64(),
+            crowd.memory as f64 / crowd.connections as f64
+        );
+        return ExitCode::SUCCESS;
+    }
     // A failure is told once, when it is small.
     std::panic::set_hook(Box::new(|_| {}));
     let (begin, mut sum, mut failed, mut seeds) = (Instant::now(), Report::default(), 0, 0u64);
@@ -106,8 +122,14 @@ fn plan(job: &Job, seed: u64) -> Result<Plan, String> {
 }
 
 fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
-    let mut job =
-        Job { seeds: 0..1000, events: 5000, time: None, change: Vec::new(), shrinks: true };
+    let mut job = Job {
+        seeds: 0..1000,
+        events: 5000,
+        time: None,
+        change: Vec::new(),
+        shrinks: true,
+        crowd: 0,
+    };
     while let Some(name) = args.next() {
         if name == "--as-it-is" {
             job.shrinks = false;
@@ -124,6 +146,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
                 let (from, to) = value.split_once("..").ok_or("--seeds FROM..TO")?;
                 job.seeds = number(from)?..number(to)?;
             }
+            "--crowd" => job.crowd = number(&value)? as usize,
             "--events" => job.events = number(&value)?,
             "--minutes" => {
                 job.time = Some(Duration::from_secs(60 * number(&value)?));
@@ -133,7 +156,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
             _ => {
                 return Err(format!(
                     "{name}: not one of --seed N, --seeds FROM..TO, --events N, --minutes N, \
-                     --peers N, --messages N, --without WORD,..., --as-it-is"
+                     --peers N, --messages N, --without WORD,..., --as-it-is, --crowd N"
                 ));
             }
         }

@@ -31,6 +31,15 @@ fn a_thousand_bad_days_lose_nothing_and_leave_nothing_behind() {
 }
 
 #[test]
+fn a_crowd_that_no_machine_has_descriptors_for_opens_speaks_and_closes() {
+    // A million takes a release build: `oneloop-sim --crowd 1000000`.
+    let crowd = sim::million::crowd(20_000);
+    assert_eq!(crowd.messages, 3 * 20_000);
+    let each = crowd.memory / crowd.connections as i64;
+    assert!(each < 300, "{each} bytes of memory for an idle connection");
+}
+
+#[test]
 fn the_same_seed_has_the_same_trace() {
     for seed in 0..30 {
         let plan = Plan::draw(seed, EVENTS);

@@ -225,7 +225,7 @@ impl World {
             Wire::new(plan.codec, plan.seed, plan.max_message, plan.usual_message, plan.acts);
         Self {
             wire,
-            rng: Rng(plan.seed ^ 0x0c0d_e5ee_d),
+            rng: Rng(plan.seed ^ 0xc0de_5eed),
             now: SECOND,
             sockets: Vec::new(),
             peers: Vec::new(),

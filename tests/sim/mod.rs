@@ -18,6 +18,7 @@ use oneloop::{AnyFraming, Limits, Server, WhenFull};
 
 pub(crate) mod cover;
 pub(crate) mod kernel;
+pub(crate) mod million;
 pub(crate) mod oracle;
 pub(crate) mod peers;
 pub(crate) mod plan;
@@ -148,7 +149,7 @@ impl Run {
         let mut w = self.world.borrow_mut();
         assert!(w.turn < 1_000_000 + 100 * w.plan.events, "I9: no end in sight");
         w.after_turn(&counters, buffered);
-        if w.turn % 16 == 0 {
+        if w.turn.is_multiple_of(16) {
             w.note_unfair();
         }
         // While there are faults, all may wait for room that nobody makes.

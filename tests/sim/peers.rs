@@ -308,7 +308,7 @@ impl Peer {
             // There will be no answer to wait for.
             self.script.depth = u32::MAX;
             self.say(w, conn);
-            if !self.finished && !(self.next >= self.script.messages && self.all_sent()) {
+            if !self.finished && (self.next < self.script.messages || !self.all_sent()) {
                 return self.plan_next(w, conn);
             }
         }

@@ -187,7 +187,7 @@ impl Service for SimService {
 
     fn finished(&mut self, cx: &mut Context<'_>, session: &mut Session) -> Served {
         let conn = session.conn.expect("it was opened");
-        if conn % 8 == 0 {
+        if conn.is_multiple_of(8) {
             session.half_open = true;
             cx.keep_open();
             let delay = Duration::from_millis(700);

@@ -30,6 +30,7 @@ struct Job {
     time: Option<Duration>,
     change: Vec<(String, String)>,
     shrinks: bool,
+    small: bool,
     crowd: usize,
 }
 
@@ -53,8 +54,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    // A failure is told once, when it is small.
-    std::panic::set_hook(Box::new(|_| {}));
+    if job.shrinks || job.seeds.end - job.seeds.start > 1 {
+        // A failure is told once, when it is small.
+        std::panic::set_hook(Box::new(|_| {}));
+    }
     let (begin, mut sum, mut failed, mut seeds) = (Instant::now(), Report::default(), 0, 0u64);
     for seed in job.seeds.clone() {
         if job.time.is_some_and(|time| begin.elapsed() >= time) {
@@ -109,7 +112,7 @@ fn tell(sum: &Report, seeds: u64, took: Duration) {
 }
 
 fn plan(job: &Job, seed: u64) -> Result<Plan, String> {
-    let mut plan = Plan::draw(seed, job.events);
+    let mut plan = Plan::draw(seed, job.events, job.small);
     for (what, value) in &job.change {
         let number = || value.parse::<usize>().map_err(|error| format!("{what} {value}: {error}"));
         match what.as_str() {
@@ -128,11 +131,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
         time: None,
         change: Vec::new(),
         shrinks: true,
+        small: false,
         crowd: 0,
     };
     while let Some(name) = args.next() {
         if name == "--as-it-is" {
             job.shrinks = false;
+            continue;
+        }
+        if name == "--small" {
+            job.small = true;
             continue;
         }
         let value = args.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -156,7 +164,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
             _ => {
                 return Err(format!(
                     "{name}: not one of --seed N, --seeds FROM..TO, --events N, --minutes N, \
-                     --peers N, --messages N, --without WORD,..., --as-it-is, --crowd N"
+                     --peers N, --messages N, --without WORD,..., --small, --as-it-is, --crowd N"
                 ));
             }
         }

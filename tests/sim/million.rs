@@ -28,7 +28,7 @@ pub(crate) struct Crowd {
 }
 
 fn quiet_plan(connections: usize) -> Plan {
-    let mut plan = Plan::draw(0, u64::MAX);
+    let mut plan = Plan::draw(0, u64::MAX, true);
     plan.chances.fill(0);
     plan.peers = 0;
     (plan.backlog, plan.descriptors) = (AT_ONCE, usize::MAX);

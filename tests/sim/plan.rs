@@ -50,6 +50,8 @@ impl Fault {
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
+    /// Drawn for a run of a few milliseconds: fewer peers, who say less.
+    pub(crate) small: bool,
     /// Events before the faults end.
     pub(crate) events: u64,
     pub(crate) peers: usize,
@@ -80,7 +82,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     /// What `seed` draws; `events` are those before the faults end.
-    pub(crate) fn draw(seed: u64, events: u64) -> Self {
+    pub(crate) fn draw(seed: u64, events: u64, small: bool) -> Self {
         let rng = &mut Rng(seed ^ 0x0005_1a11);
         let codec = rng.pick(&Codec::ALL);
         let roomy = rng.below(4) == 0;
@@ -90,11 +92,13 @@ impl Plan {
             _ => rng.scale(64, 20_000) as usize,
         };
         let herd = rng.below(8) == 0;
-        let peers = if herd { rng.between(50, 400) } else { rng.between(1, 24) } as usize;
+        let (crowd, few) = if small { (60, 8) } else { (400, 24) };
+        let peers = if herd { rng.between(crowd / 8, crowd) } else { rng.between(1, few) } as usize;
         let tight = |rng: &mut Rng| rng.below(4) == 0;
         let secs = |rng: &mut Rng, low, high| Duration::from_millis(rng.between(low, high));
         Self {
             seed,
+            small,
             events,
             peers,
             chances: chances(rng),
@@ -102,7 +106,7 @@ impl Plan {
             acts: acts(rng),
             max_message,
             usual_message: rng.scale(1, 2000) as usize,
-            messages: if herd { 3 } else { rng.scale(1, 3000) as u32 },
+            messages: if herd { 3 } else { rng.scale(1, if small { 100 } else { 3000 }) as u32 },
             send_buffer: rng.scale(200, 300_000) as usize,
             receive_buffer: rng.scale(200, 300_000) as usize,
             backlog: if tight(rng) { rng.between(1, 8) as usize } else { 4096 },

@@ -79,11 +79,14 @@ fn smaller_ones(plan: &Plan) -> Vec<Plan> {
 
 /// The command that runs `plan`.
 pub(crate) fn command(plan: &Plan) -> String {
-    let drawn = Plan::draw(plan.seed, plan.events);
+    let drawn = Plan::draw(plan.seed, plan.events, plan.small);
     let mut text = format!(
         "cargo run --release --example oneloop-sim -- --seed {} --events {}",
         plan.seed, plan.events
     );
+    if plan.small {
+        text += " --small";
+    }
     if plan.peers != drawn.peers {
         text += &format!(" --peers {}", plan.peers);
     }

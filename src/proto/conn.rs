@@ -388,6 +388,10 @@ where
         let goes_on = self.call(shared, |service, cx, session| service.finished(cx, session));
         if goes_on && self.life.speaks() {
             self.life = Life::HalfOpen;
+            // A message that was being skipped will not end any more.
+            if let Some(input) = self.input.take() {
+                shared.pool.release(input);
+            }
         } else {
             self.close(CloseReason::PeerEof, shared.pool);
         }
@@ -1037,6 +1041,17 @@ mod tests {
         assert!(!rig.conn.queue(b"news\n", &LIMITS, &mut rig.pool, Tick::default()));
         assert_eq!(rig.send(ALL), b"ne\n");
         assert_eq!(rig.conn.life(), Life::Closed(EOF));
+    }
+
+    #[test]
+    fn a_message_that_is_skipped_at_the_end_holds_nothing_while_the_service_goes_on() {
+        let mut rig = Rig::new();
+        rig.goes_on = true;
+        rig.received(&vec![b'x'; 70_000]);
+        rig.peer_finished();
+        assert_eq!(rig.conn.life(), Life::HalfOpen);
+        assert!(rig.conn.is_idle(), "a shutdown would wait for it");
+        assert_eq!(rig.pool.buffers(), 0);
     }
 
     #[test]

@@ -322,7 +322,7 @@ impl World {
         let track = &socket.track;
         // Who says nothing more, and listens, may do so for ever.
         let ends = socket.fin_out && !track.finish_ordered;
-        if socket.no_space || track.partial_since.is_some() || ends {
+        if socket.no_space || (track.partial_since.is_some() && !track.nonsense) || ends {
             rule!(
                 "I7",
                 timeout.is_some(),
@@ -416,8 +416,14 @@ impl World {
     pub(crate) fn note_unfair(&self) {
         let plain = self.plan.acts.iter().skip(3).all(|&share| share == 0);
         for (conn, socket) in self.sockets.iter().enumerate() {
+            let track = &socket.track;
             let waits = socket.told > 0 && socket.told + 8 < self.turn;
-            let idle = socket.no_space || socket.write_failed || socket.closed || socket.fin_read;
+            // Who has output waiting is not read.
+            let idle = track.writes
+                || socket.no_space
+                || socket.write_failed
+                || socket.closed
+                || socket.fin_read;
             let over = socket.track.over.is_some();
             rule!("I11", !plain || !waits || idle || over, "{conn} waits since {}", socket.told);
         }

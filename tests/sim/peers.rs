@@ -467,7 +467,8 @@ impl Peer {
             track.sent += 1;
             whole = true;
         }
-        let tail = u64::from(w.wire.codec == Codec::Json);
+        // The line end behind a JSON document is part of no message.
+        let tail = u64::from(w.wire.codec == Codec::Json && self.last_end > 0);
         let track = w.track(conn);
         let inside = !self.ends.is_empty() && begun > self.last_end + tail;
         if whole || count > 0 {

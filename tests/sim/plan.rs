@@ -110,7 +110,8 @@ impl Plan {
             send_buffer: rng.scale(200, 300_000) as usize,
             receive_buffer: rng.scale(200, 300_000) as usize,
             backlog: if tight(rng) { rng.between(1, 8) as usize } else { 4096 },
-            batch: rng.scale(1, 1024) as usize,
+            // The loop puts a sweep off for 64 full batches: those must be more than the peers.
+            batch: rng.scale(8, 1024) as usize,
             descriptors: if tight(rng) { rng.between(3, 12) as usize } else { 100_000 },
             max_connections: if tight(rng) { rng.between(1, 8) as usize } else { 10_000 },
             refuse: rng.below(2) == 0,

@@ -332,6 +332,7 @@ where
         if reason == CloseReason::FrameDeadline && self.life.speaks() {
             shared.framing.settle(Exchange::Failed { status: 408 }, shared.replies);
         }
+        self.hush(shared.replies);
         self.close(reason, shared.pool);
         self.queue_replies(shared);
     }
@@ -375,7 +376,7 @@ where
         };
 
         let Outcome { verdict, rest, full, kept } = self.serve(input, end, shared);
-        self.hold_our_tongue(shared);
+        self.hush(shared.replies);
         match verdict {
             None => {
                 self.keep(held, fresh, rest, kept, shared);
@@ -544,8 +545,8 @@ where
         let served = f(service, &mut cx, &mut self.session);
         cx.note_refusal(served, refused);
         let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
-        self.hold_our_tongue(shared);
         self.paused |= full;
+        self.hush(shared.replies);
         if let Some(verdict) = verdict {
             self.carry_out(verdict, shared);
         }
@@ -564,12 +565,13 @@ where
         }
     }
 
-    /// Who has finished says nothing more. Before the next step of the life is taken: from
-    /// then on it is not known any more.
-    fn hold_our_tongue<F, S>(&self, shared: &mut Shared<'_, F, S>) {
-        let ours = Life::Ending { finished: true };
-        if matches!(self.life, Life::Finishing | Life::Finished) || self.life == ours {
-            shared.replies.clear();
+    /// Once we say nothing more, replies go nowhere, or our FIN would never come. Call it
+    /// before the life goes on: a connection that the same messages end has no way to tell
+    /// any more that it had finished.
+    fn hush(&self, replies: &mut Vec<u8>) {
+        let over = Life::Ending { finished: true };
+        if matches!(self.life, Life::Finishing | Life::Finished) || self.life == over {
+            replies.clear();
         }
     }
 
@@ -990,6 +992,7 @@ mod tests {
         fn send(&mut self, room: usize) -> Vec<u8> {
             let bytes = self.conn.to_send(&self.pool, &self.replies);
             let taken = bytes[..bytes.len().min(room)].to_vec();
+            assert!(!self.finished || taken.is_empty(), "it speaks after its FIN");
             let tick = Tick::at(self.now);
             self.conn.sent(taken.len(), &mut self.pool, &mut self.replies, tick);
             if !self.conn.wants_write() {
@@ -1069,6 +1072,32 @@ mod tests {
             steps(&mut rig);
             assert_eq!((rig.conn.life(), rig.finished), (*life, *finished), "{name}");
         }
+    }
+
+    /// A peer that goes on asking must not keep our FIN from coming.
+    #[test]
+    fn once_we_say_nothing_more_only_what_waited_is_sent() {
+        let mut rig = Rig::new();
+        rig.received(b"one\n");
+        rig.send(1);
+        rig.finish();
+        rig.received(b"two\n");
+        assert_eq!(rig.traffic.messages_in, 2, "it listens");
+        rig.peer_finished();
+        assert!(!rig.conn.queue(b"news\n", &LIMITS, &mut rig.pool, Tick::default()));
+        assert_eq!(rig.send(ALL), b"ne\n");
+        assert_eq!(rig.conn.life(), Life::Closed(EOF));
+    }
+
+    #[test]
+    fn a_message_that_is_skipped_at_the_end_holds_nothing_while_the_service_goes_on() {
+        let mut rig = Rig::new();
+        rig.goes_on = true;
+        rig.received(&vec![b'x'; 70_000]);
+        rig.peer_finished();
+        assert_eq!(rig.conn.life(), Life::HalfOpen);
+        assert!(rig.conn.is_idle(), "a shutdown would wait for it");
+        assert_eq!(rig.pool.buffers(), 0);
     }
 
     #[test]

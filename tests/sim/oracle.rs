@@ -166,8 +166,8 @@ impl World {
                 let late = partial.is_some_and(|from| since(from, plan.frame_timeout));
                 // Stopped for long, it reads once more; but not what is withheld then.
                 let away = self.ledger.stopped || self.ledger.slow > 0;
-                let withheld =
-                    away && plan.chance(Fault::ReadBlock) + plan.chance(Fault::Delay) > 0;
+                let withholds = [Fault::ReadBlock, Fault::ShortRead, Fault::Delay];
+                let withheld = away && withholds.iter().any(|&fault| plan.chance(fault) > 0);
                 track.nonsense || track.was_late || late || withheld
             }
             CloseReason::Idle => plan.idle_timeout.is_some_and(|idle| since(track.last_sent, idle)),

@@ -148,7 +148,15 @@ fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
             Fault::Shutdown => 65_536,
             _ => 20_000,
         };
-        let (on, chance) = (rng.below(3) == 0, rng.scale(8, most) as u32);
+        // Calls of our own are few.
+        let least = match fault {
+            Fault::ConnectErrno
+            | Fault::ConnectRefused
+            | Fault::ConnectSilent
+            | Fault::ConnectLate => 4000,
+            _ => 8,
+        };
+        let (on, chance) = (rng.below(3) == 0, rng.scale(least, most) as u32);
         chances[fault as usize] = match fault {
             // Seeds in which the end comes in the middle; and those of a kernel that tells
             // again what it has told.
@@ -167,7 +175,7 @@ fn acts(rng: &mut Rng) -> [u32; Act::ALL.len()] {
         let most = match act {
             Act::Receipt | Act::Fan | Act::Send => 12_000,
             Act::Others | Act::Everyone | Act::Timer => 4000,
-            Act::Call => 1500,
+            Act::Call => 6000,
             _ => 300,
         };
         if rng.below(3) == 0 {

@@ -425,7 +425,12 @@ impl World {
                 || socket.closed
                 || socket.fin_read;
             let over = socket.track.over.is_some();
-            rule!("I11", !plain || !waits || idle || over, "{conn} waits since {}", socket.told);
+            rule!(
+                "I11",
+                !plain || !waits || idle || over,
+                "{conn} waits since {}: {socket:?}",
+                socket.told
+            );
         }
     }
 }

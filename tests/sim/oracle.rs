@@ -136,7 +136,11 @@ impl World {
             self.sockets[conn as usize],
             self.peers[self.sockets[conn as usize].peer as usize]
         );
-        self.track(conn).delivered += 1;
+        // What was read before is served piece by piece, as its replies leave: no neglect.
+        let turn = self.turn;
+        let socket = &mut self.sockets[conn as usize];
+        socket.told = if socket.told > 0 { turn } else { 0 };
+        socket.track.delivered += 1;
         Some((self.wire.act(conn, number), number))
     }
 

@@ -177,18 +177,19 @@ impl<R> Attempt<R> {
         self.stream.take().map(|stream| sys.close(stream)).is_some()
     }
 
-    /// Keeps what is sent to the connection; false if that is too much.
+    /// Keeps what is sent to the connection; false if that is too much, or there is no
+    /// memory for it.
     pub(crate) fn queue(&mut self, bytes: &[u8], max: usize, pool: &mut Pool, tick: Tick) -> bool {
         let waiting = self.queued.map_or(0, |queued| pool.get(queued).waiting().len());
         if waiting + bytes.len() > max {
             return false;
         }
-        match self.queued {
+        let kept = match self.queued {
             Some(queued) => pool.extend(queued, bytes),
-            None if bytes.is_empty() => {}
-            None => self.queued = Some(pool.keep(bytes, tick)),
-        }
-        true
+            None if bytes.is_empty() => Ok(()),
+            None => pool.keep(bytes, tick).map(|queued| self.queued = Some(queued)),
+        };
+        kept.is_ok()
     }
 
     /// How to call on behalf of this one.

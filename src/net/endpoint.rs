@@ -228,10 +228,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     /// Closes those of its own that hold the most: in the middle of a letter to all, its
     /// laggards are the ones that grow.
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
-        let mut weights = Vec::new();
+        let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
         for (_, _, key) in largest_first(&mut weights) {
-            if !work.pool.is_tight() {
+            if work.pool.held_bytes() < below {
                 break;
             }
             self.unload(sys, work, key);

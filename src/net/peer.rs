@@ -118,7 +118,11 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
             if !self.wants_turn() {
                 return false;
             }
-            let room = self.conn.room(shared.pool).min(buffer.len());
+            // Whoever has finished goes on: it will soon give back what it holds.
+            let room = match self.read_closed && shared.info.peer.ip().is_some() {
+                true => buffer.len(),
+                false => self.conn.room(shared.pool).min(buffer.len()),
+            };
             if room == 0 {
                 shared.pool.note_starved();
                 return false;

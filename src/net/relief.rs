@@ -3,16 +3,23 @@
 //! ```text
 //!  above 90 %   newcomers stay in the backlog; who would need a larger buffer is not read
 //!  above 100 %  the largest close, `memory`, until it is below 90 % again
+//!  standstill   as above 100 %
 //! ```
 //!
 //! Whoever needs no buffer (whole messages in, replies that leave at once) notices
-//! nothing. Clocks run on, so a budget that half messages fill is free again when their
-//! time is up. The bytes of a turn's own replies and letters are not counted: they have
+//! nothing. Half messages alone can hold 90 % for as long as their clocks let them, and
+//! none of them can end, since each would have to grow: that is a standstill. Where the
+//! system has less memory than the budget allows, a tenth of what is held is given back. The bytes of a turn's own replies and letters are not counted: they have
 //! limits of their own and are gone with the turn.
+
+use std::time::Duration;
 
 use super::server::{Server, Workspace};
 use super::sys::Sys;
 use crate::proto::budget::Budget;
+
+/// How long those wait who need memory, newcomers among them, while none is freed.
+const STANDSTILL: Duration = Duration::from_secs(1);
 
 /// What one connection holds: bytes, endpoint, key. In this order the largest is last.
 pub(super) type Weight = (usize, u8, usize);
@@ -21,8 +28,8 @@ impl<Y: Sys> Server<Y> {
     /// Memory that waiting input and output of all connections may take together, in
     /// bytes. Default: 256 MiB; less than 64 KiB is taken for 64 KiB. At 90 % of it no
     /// one is accepted, and connections that would need more memory are not read from
-    /// until some is free; above it, the largest close with
-    /// [`CloseReason::Memory`](crate::CloseReason::Memory).
+    /// until some is free; above it, or when they have waited for a second, the
+    /// largest close with [`CloseReason::Memory`](crate::CloseReason::Memory).
     pub fn memory_budget(&mut self, bytes: usize) {
         self.work.pool.set_budget(Budget::new(bytes));
     }
@@ -30,15 +37,19 @@ impl<Y: Sys> Server<Y> {
     /// Closes the largest connections if there is too much. Usually there is not, and this
     /// is one comparison.
     pub(super) fn relieve(&mut self) {
-        if !self.work.pool.is_over() {
-            return;
+        if self.work.pool.is_over() {
+            self.unload_largest();
         }
+    }
+
+    fn unload_largest(&mut self) {
+        let below = self.work.pool.relief();
         let mut weights: Vec<Weight> = Vec::new();
         for endpoint in &self.endpoints {
             endpoint.weigh(&self.work.pool, &mut weights);
         }
         for (_, endpoint, key) in largest_first(&mut weights) {
-            if !self.work.pool.is_tight() {
+            if self.work.pool.held_bytes() < below {
                 break;
             }
             self.endpoints[usize::from(endpoint)].unload(&mut self.sys, &mut self.work, key);
@@ -56,11 +67,23 @@ impl<Y: Sys> Server<Y> {
         }
     }
 
-    /// Says that there is too little, if someone has to wait for it.
-    pub(super) fn say_tight(&mut self) {
-        if self.work.pool.is_tight() && self.work.tight.allows(self.work.now) {
+    /// Says that there is too little, and sees to it that nobody waits for ever for what
+    /// others hold.
+    pub(super) fn end_standstill(&mut self) {
+        if !self.work.pool.is_tight() {
+            self.tight_since = None;
+            return;
+        }
+        let now = self.work.now;
+        if self.work.tight.allows(now) {
             let held = self.work.pool.held_bytes();
             log::warn!("buffers take {held} bytes, 90 % of all they may: growth has to wait");
+        }
+        let since = *self.tight_since.get_or_insert(now);
+        let someone_waits = self.callers || self.work.pool.is_starved();
+        if someone_waits && now.saturating_sub(since) >= STANDSTILL {
+            self.tight_since = None;
+            self.unload_largest();
         }
     }
 }

@@ -94,12 +94,14 @@ pub struct Server<Y: Sys = Mio> {
     /// The last batch of events was full: there may be more.
     more_events: bool,
     /// Someone may be waiting to be accepted.
-    callers: bool,
+    pub(super) callers: bool,
     sweep_at: Option<Duration>,
     /// When the last wait began, if a sweep was to come.
     waited_from: Duration,
     sweep_every: Duration,
     sweeps_put_off: u32,
+    /// Since when there is too little memory.
+    pub(super) tight_since: Option<Duration>,
 }
 
 /// What belongs to the loop and is lent to each connection for its turn.
@@ -272,6 +274,7 @@ impl<Y: Sys> Server<Y> {
             waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
+            tight_since: None,
         };
         server.memory_budget(Budget::DEFAULT);
         server
@@ -484,6 +487,7 @@ impl<Y: Sys> Server<Y> {
             }
         }
 
+        self.end_standstill();
         // Newcomers later: their slots may be recycled ones, and by now no event
         // for a former owner is left.
         if (self.callers || self.work.freed) && self.work.has_memory() {
@@ -505,7 +509,6 @@ impl<Y: Sys> Server<Y> {
         }
         self.relieve();
         self.carry_out_orders();
-        self.say_tight();
         self.sweep();
         self.trim();
         // Whoever could not be accepted yet is not told of again.

@@ -30,6 +30,11 @@ impl Budget {
         Self { max, high: max - max / 10, starved: false }
     }
 
+    /// What is to be closed down to, in bytes, when it is too much.
+    pub(super) fn high(&self) -> usize {
+        self.high
+    }
+
     pub(super) fn is_tight(&self, held: usize) -> bool {
         held >= self.high
     }

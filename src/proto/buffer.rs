@@ -98,7 +98,17 @@ pub struct Pool {
     spare_bytes: usize,
     held_bytes: usize,
     budget: Budget,
+    /// The system had no memory for a buffer.
+    refused: bool,
+    /// As if it had none.
+    #[cfg(test)]
+    pub(super) refuses: bool,
 }
+
+/// There is no memory for bytes that should wait; they are lost, and the connection that
+/// they belong to with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
 
 /// The smallest buffer, in bytes.
 const MIN: usize = 64;
@@ -128,9 +138,24 @@ impl Pool {
         self.budget.is_tight(self.held_bytes)
     }
 
-    /// Whether it is more than there may be.
+    /// Whether it is more than there may be, or than there is.
     pub(crate) fn is_over(&self) -> bool {
-        self.budget.is_over(self.held_bytes)
+        self.refused || self.budget.is_over(self.held_bytes)
+    }
+
+    /// What has to be closed down to, in bytes, if [`Pool::is_over`]: a tenth below what
+    /// may be held, or below what is held if that was all there is.
+    pub(crate) fn relief(&mut self) -> usize {
+        let high = self.budget.high();
+        match std::mem::take(&mut self.refused) {
+            true => high.min(self.held_bytes - self.held_bytes / 10),
+            false => high,
+        }
+    }
+
+    /// Whether a connection waits until it may grow.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.budget.starved
     }
 
     /// A connection waits until it may grow.
@@ -165,10 +190,19 @@ impl Pool {
     }
 
     /// Puts `bytes` (possibly none) aside.
-    pub fn keep(&mut self, bytes: &[u8], since: Tick) -> BufferId {
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for them.
+    pub fn keep(&mut self, bytes: &[u8], since: Tick) -> Result<BufferId, NoMemory> {
         let mut buffer = Buffer { since, ..Buffer::default() };
-        self.append(&mut buffer, bytes);
-        BufferId::new(self.buffers.insert(buffer))
+        self.append(&mut buffer, bytes)?;
+        Ok(BufferId::new(self.buffers.insert(buffer)))
+    }
+
+    /// A buffer without bytes, which only says since when something is awaited.
+    pub fn clock(&mut self, since: Tick) -> BufferId {
+        BufferId::new(self.buffers.insert(Buffer { since, ..Buffer::default() }))
     }
 
     /// The buffer behind `id`.
@@ -198,21 +232,30 @@ impl Pool {
     }
 
     /// Adds `more` behind what waits in `id`.
-    pub fn extend(&mut self, id: BufferId, more: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// There is no memory for it; the buffer is as it was.
+    pub fn extend(&mut self, id: BufferId, more: &[u8]) -> Result<(), NoMemory> {
         let mut buffer = self.lend(id);
-        self.append(&mut buffer, more);
+        let added = self.append(&mut buffer, more);
         self.restore(id, buffer);
+        added
     }
 
     /// Adds `more` to a buffer that is lent out.
-    pub fn append(&mut self, buffer: &mut Buffer, more: &[u8]) {
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::extend`].
+    pub fn append(&mut self, buffer: &mut Buffer, more: &[u8]) -> Result<(), NoMemory> {
         let capacity = buffer.bytes.capacity();
         if capacity - buffer.bytes.len() < more.len() {
             let len = buffer.waiting().len() + more.len();
             if len <= capacity / 2 {
                 buffer.bytes.drain(..buffer.start);
             } else {
-                let mut larger = self.take(len);
+                let mut larger = self.take(len)?;
                 larger.extend_from_slice(buffer.waiting());
                 self.give_back(std::mem::replace(&mut buffer.bytes, larger));
             }
@@ -220,6 +263,7 @@ impl Pool {
         }
         buffer.bytes.extend_from_slice(more);
         buffer.assert_invariant();
+        Ok(())
     }
 
     /// Ends the use of `id`.
@@ -229,7 +273,7 @@ impl Pool {
     }
 
     /// An empty vector with room for `len` bytes.
-    fn take(&mut self, len: usize) -> Vec<u8> {
+    fn take(&mut self, len: usize) -> Result<Vec<u8>, NoMemory> {
         let capacity = len.next_power_of_two().max(MIN);
         let spare = self.spare.get_mut(class(capacity)).and_then(Vec::pop);
         let bytes = match spare {
@@ -237,10 +281,27 @@ impl Pool {
                 self.spare_bytes -= bytes.capacity();
                 bytes
             }
-            None => Vec::with_capacity(capacity),
+            None => self.allocate(capacity)?,
         };
         self.held_bytes += bytes.capacity();
-        bytes
+        Ok(bytes)
+    }
+
+    /// New memory, if need be instead of all that is spare. Where the system has none,
+    /// Rust's collections end the process, unless they are asked like this.
+    fn allocate(&mut self, capacity: usize) -> Result<Vec<u8>, NoMemory> {
+        let mut bytes = Vec::new();
+        #[cfg(test)]
+        let capacity = if self.refuses { usize::MAX } else { capacity };
+        if bytes.try_reserve_exact(capacity).is_err() {
+            self.spare = Default::default();
+            self.spare_bytes = 0;
+            if bytes.try_reserve_exact(capacity).is_err() {
+                self.refused = true;
+                return Err(NoMemory);
+            }
+        }
+        Ok(bytes)
     }
 
     fn give_back(&mut self, mut bytes: Vec<u8>) {
@@ -268,16 +329,20 @@ fn class(capacity: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn keep(pool: &mut Pool, bytes: &[u8]) -> BufferId {
+        pool.keep(bytes, Tick::default()).expect("there is memory for a test")
+    }
+
     #[test]
     fn what_was_appended_comes_out_in_order_and_once() {
         let mut pool = Pool::new();
-        let id = pool.keep(b"", Tick::default());
+        let id = pool.clock(Tick::default());
         let mut expected = Vec::new();
         let (mut came, mut went) = (0u32, 0u32);
         for round in 0..2000usize {
             let more: Vec<u8> = (0..round % 97).map(|_| (came as u8, came += 1).0).collect();
             expected.extend_from_slice(&more);
-            pool.extend(id, &more);
+            assert_eq!(pool.extend(id, &more), Ok(()));
             assert_eq!(pool.get(id).waiting(), expected, "round {round}");
 
             let count = (round * 7 % 101).min(expected.len());
@@ -292,12 +357,12 @@ mod tests {
     #[test]
     fn memory_held_is_at_most_four_times_what_waits() {
         let mut pool = Pool::new();
-        let id = pool.keep(b"x", Tick::default());
+        let id = keep(&mut pool, b"x");
         for len in 1..100_000usize {
             if len % 1000 == 0 {
                 assert!(pool.held_bytes() <= 4 * len, "{} for {len}", pool.held_bytes());
             }
-            pool.extend(id, b"y");
+            assert_eq!(pool.extend(id, b"y"), Ok(()));
         }
         pool.release(id);
         assert_eq!((pool.held_bytes(), pool.buffers()), (0, 0));
@@ -308,10 +373,10 @@ mod tests {
         let mut pool = Pool::new();
         for len in [1, 64, 65, 4000, 60_000] {
             let bytes = vec![7; len];
-            let id = pool.keep(&bytes, Tick::default());
+            let id = keep(&mut pool, &bytes);
             pool.release(id);
             let info = allocation_counter::measure(|| {
-                let id = pool.keep(&bytes, Tick::default());
+                let id = keep(&mut pool, &bytes);
                 pool.release(id);
             });
             assert_eq!(info.count_total, 0, "{len} bytes");
@@ -321,11 +386,27 @@ mod tests {
     #[test]
     fn spare_memory_is_bounded() {
         let mut pool = Pool::new();
-        let handles: Vec<_> = (0..100).map(|_| pool.keep(&[0; 65_536], Tick::default())).collect();
+        let handles: Vec<_> = (0..100).map(|_| keep(&mut pool, &[0; 65_536])).collect();
         handles.into_iter().for_each(|id| pool.release(id));
         assert_eq!(pool.spare_bytes, MAX_SPARE);
-        let large = pool.keep(&vec![0; 4 << 20], Tick::default());
+        let large = keep(&mut pool, &vec![0; 4 << 20]);
         pool.release(large);
         assert_eq!((pool.spare_bytes, pool.held_bytes()), (MAX_SPARE, 0));
+    }
+
+    #[test]
+    fn what_the_system_has_no_memory_for_changes_nothing_and_costs_the_spare_memory() {
+        let mut pool = Pool::new();
+        let spare = keep(&mut pool, b"spare");
+        pool.release(spare);
+        let id = keep(&mut pool, b"waits");
+        pool.refuses = true;
+        assert_eq!(pool.extend(id, &[b'x'; 99]), Err(NoMemory));
+        assert_eq!(pool.keep(b"more", Tick::default()), Err(NoMemory));
+        assert_eq!((pool.get(id).waiting(), pool.held_bytes()), (&b"waits"[..], MIN));
+        assert_eq!((pool.spare_bytes, pool.spare.iter().flatten().count()), (0, 0));
+        // It says so once; then less may be held than was.
+        assert!(pool.is_over());
+        assert_eq!((pool.relief(), pool.is_over()), (MIN - MIN / 10, false));
     }
 }

@@ -18,7 +18,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::buffer::{Buffer, BufferId, Pool};
+use super::buffer::{Buffer, BufferId, NoMemory, Pool};
 use super::framing::{EncodeError, Exchange, FrameError, Framing, Guess, Rest};
 use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
@@ -228,7 +228,7 @@ where
 
     /// A connection that is over before it began: it only waits for the peer's FIN.
     pub fn refused(reason: CloseReason, pool: &mut Pool, tick: Tick) -> Self {
-        let input = Some(pool.keep(&[], tick));
+        let input = Some(pool.clock(tick));
         // No service has heard of it.
         Self { life: Life::Lingering(reason), input, counted_out: true, ..Self::default() }
     }
@@ -296,7 +296,7 @@ where
         match self.life {
             Life::Open | Life::Finishing | Life::Finished => self.decode(bytes, shared),
             Life::Draining(reason) | Life::Lingering(reason) => {
-                let waits = *self.input.get_or_insert_with(|| shared.pool.keep(&[], shared.tick));
+                let waits = *self.input.get_or_insert_with(|| shared.pool.clock(shared.tick));
                 let thrown_away = &mut shared.pool.get_mut(waits).tally;
                 *thrown_away += bytes.len();
                 if *thrown_away > LINGER_BYTES {
@@ -369,7 +369,10 @@ where
         let mut held = self.input.map(|input| shared.pool.lend(input));
         let input = match &mut held {
             Some(buffer) => {
-                shared.pool.append(buffer, fresh);
+                if shared.pool.append(buffer, fresh).is_err() {
+                    self.restore(held, shared.pool);
+                    return self.fail(CloseReason::Memory, shared.pool);
+                }
                 buffer.waiting_mut()
             }
             None => &mut *fresh,
@@ -379,7 +382,11 @@ where
         self.hush(shared.replies);
         match verdict {
             None => {
-                self.keep(held, fresh, rest, kept, shared);
+                if self.keep(held, fresh, rest, kept, shared).is_err() {
+                    self.fail(CloseReason::Memory, shared.pool);
+                    shared.replies.clear();
+                    return;
+                }
                 // What it said to everyone, itself among them, comes to it before the end.
                 self.paused = full || (end && shared.spoke());
                 if end && !self.paused {
@@ -387,9 +394,7 @@ where
                 }
             }
             Some(verdict) => {
-                if let (Some(input), Some(buffer)) = (self.input, held) {
-                    shared.pool.restore(input, buffer);
-                }
+                self.restore(held, shared.pool);
                 self.carry_out(verdict, shared);
             }
         }
@@ -493,6 +498,13 @@ where
         Outcome { verdict, rest, full, kept: Kept { skipping, same_message } }
     }
 
+    /// Gives the input buffer back that was lent.
+    fn restore(&self, held: Option<Buffer>, pool: &mut Pool) {
+        if let (Some(input), Some(buffer)) = (self.input, held) {
+            pool.restore(input, buffer);
+        }
+    }
+
     /// Keeps what was not used, in a buffer no larger than it needs.
     fn keep<F, S>(
         &mut self,
@@ -501,7 +513,7 @@ where
         rest: Rest,
         kept: Kept,
         shared: &mut Shared<'_, F, S>,
-    ) {
+    ) -> Result<(), NoMemory> {
         let pool = &mut *shared.pool;
         match (self.input, held) {
             // The message that was begun before goes on, and so does its clock. (What was
@@ -515,19 +527,22 @@ where
             (Some(input), Some(buffer)) => {
                 let left = &buffer.waiting()[rest.used..];
                 let begins = !left.is_empty() || kept.skipping;
-                self.input = begins.then(|| pool.keep(left, shared.tick));
+                let rest = begins.then(|| pool.keep(left, shared.tick)).transpose();
                 pool.restore(input, buffer);
                 pool.release(input);
+                self.input = None;
+                self.input = rest?;
             }
             _ => {
                 let left = &fresh[rest.used..];
                 let begins = !left.is_empty() || kept.skipping;
-                self.input = begins.then(|| pool.keep(left, shared.tick));
+                self.input = begins.then(|| pool.keep(left, shared.tick)).transpose()?;
             }
         }
         if let Some(input) = self.input {
             pool.get_mut(input).tally = rest.need;
         }
+        Ok(())
     }
 
     /// Calls the service for something else than a message. True: it wants to go on.
@@ -580,7 +595,9 @@ where
         if matches!(self.life, Life::Closed(_)) {
             shared.replies.clear();
         } else if let Some(output) = self.output {
-            shared.pool.extend(output, shared.replies);
+            if shared.pool.extend(output, shared.replies).is_err() {
+                self.fail(CloseReason::Memory, shared.pool);
+            }
             shared.replies.clear();
         }
         self.assert_invariant(shared.pool);
@@ -636,7 +653,11 @@ impl Context<'_> {
     /// Turns an error that the service handed on into the end of the connection.
     fn note_refusal(&mut self, served: Served, refused: &mut Option<EncodeError>) {
         if let Err(error) = served {
-            self.verdict.get_or_insert(Verdict::Close(CloseReason::BadReply));
+            let reason = match error {
+                EncodeError::NoMemory { .. } => CloseReason::Memory,
+                _ => CloseReason::BadReply,
+            };
+            self.verdict.get_or_insert(Verdict::Close(reason));
             refused.get_or_insert(error);
             // Whoever asked is told that nothing came of it.
             if let Exchange::Asked(_) = self.exchange {
@@ -658,7 +679,7 @@ impl Context<'_> {
 impl<T, C> Conn<T, C> {
     /// Queues bytes, already framed, that are no reply. The answer is whether they
     /// were taken; they are not when the connection is ending, nor when it would
-    /// pass its hard limit, which closes it.
+    /// pass its hard limit or there is no memory for them, which closes it.
     pub fn queue(
         &mut self,
         bytes: &[u8],
@@ -674,9 +695,14 @@ impl<T, C> Conn<T, C> {
             self.fail(CloseReason::OutputCap, pool);
             return false;
         }
-        match self.output {
+        let kept = match self.output {
             Some(output) => pool.extend(output, bytes),
-            None => self.output = (!bytes.is_empty()).then(|| pool.keep(bytes, tick)),
+            None if bytes.is_empty() => Ok(()),
+            None => pool.keep(bytes, tick).map(|output| self.output = Some(output)),
+        };
+        if kept.is_err() {
+            self.fail(CloseReason::Memory, pool);
+            return false;
         }
         self.paused |= queued > limits.high;
         true
@@ -744,7 +770,12 @@ impl<T, C> Conn<T, C> {
             }
         } else {
             let left = &replies[count..];
-            self.output = (!left.is_empty()).then(|| pool.keep(left, tick));
+            if !left.is_empty() {
+                match pool.keep(left, tick) {
+                    Ok(output) => self.output = Some(output),
+                    Err(NoMemory) => self.fail(CloseReason::Memory, pool),
+                }
+            }
             replies.clear();
         }
     }
@@ -756,7 +787,7 @@ impl<T, C> Conn<T, C> {
         match self.life {
             Life::Draining(reason) => {
                 self.life = Life::Lingering(reason);
-                let waits = *self.input.get_or_insert_with(|| pool.keep(&[], tick));
+                let waits = *self.input.get_or_insert_with(|| pool.clock(tick));
                 pool.get_mut(waits).since = tick;
                 true
             }
@@ -1149,5 +1180,29 @@ mod tests {
         assert!(!queue(&mut rig, b"y"));
         assert_eq!(rig.conn.life(), Life::Closed(CloseReason::OutputCap));
         assert!(!queue(&mut rig, b"z"), "nobody is there");
+    }
+
+    #[test]
+    fn bytes_that_there_is_no_memory_for_end_their_connection_and_leave_nothing_behind() {
+        type Steps = fn(&mut Rig);
+        #[rustfmt::skip]
+        let cases: &[(&str, Steps, Steps)] = &[
+            ("half a message",             |_| {},                       |rig| rig.received(b"half")),
+            ("more of it than fits",       |rig| rig.received(b"half"),  |rig| rig.received(&[b'x'; 99])),
+            ("the next one",               |rig| rig.received(&[b'x'; 60]), |rig| rig.received(b"y\nhalf")),
+            ("a reply that does not leave", |_| {},                      |rig| { rig.received(b"hi\n"); rig.send(1); }),
+            ("replies behind another",     |rig| { rig.received(b"hi\n"); rig.send(1); }, |rig| rig.received(&b"0123456\n".repeat(9))),
+            ("what others say",            |_| {},                       |rig| assert!(!rig.conn.queue(b"hi\n", &LIMITS, &mut rig.pool, Tick::default()))),
+        ];
+        for (name, before, then) in cases {
+            let mut rig = Rig::new();
+            before(&mut rig);
+            rig.pool.refuses = true;
+            then(&mut rig);
+            assert_eq!(rig.conn.life(), Life::Closed(CloseReason::Memory), "{name}");
+            assert_eq!((rig.pool.buffers(), rig.pool.held_bytes()), (0, 0), "{name}");
+            assert!(rig.replies.is_empty(), "{name}");
+            assert!(rig.pool.is_over(), "{name}: and others give some back");
+        }
     }
 }

@@ -479,6 +479,17 @@ pub enum EncodeError {
         /// The limit, in bytes.
         max: usize,
     },
+    /// The system has no memory for it. The connection that it was for closes.
+    NoMemory {
+        /// Bytes that were asked for.
+        len: usize,
+    },
+}
+
+/// Makes room for a message of `len` bytes, and a usual frame around it, behind `out`.
+pub(super) fn make_room(out: &mut Vec<u8>, len: usize) -> Result<(), EncodeError> {
+    const FRAME: usize = 64;
+    out.try_reserve(len.saturating_add(FRAME)).map_err(|_| EncodeError::NoMemory { len })
 }
 
 impl fmt::Display for EncodeError {
@@ -496,6 +507,9 @@ impl fmt::Display for EncodeError {
             Self::Head { what } => write!(f, "{what}"),
             Self::OutputFull { queued, max } => {
                 write!(f, "{queued} bytes to send exceed the limit of {max}")
+            }
+            Self::NoMemory { len } => {
+                write!(f, "the system has no memory for a message of {len} bytes")
             }
         }
     }

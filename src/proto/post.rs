@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::dial::Dial;
-use super::framing::{Encode, EncodeError};
+use super::framing::{Encode, EncodeError, make_room};
 use super::service::{Audience, ConnId, EndpointId};
 
 /// Messages and orders that wait for the end of a turn.
@@ -144,6 +144,7 @@ impl Post {
         // A name of no endpoint can only come from another server: nobody is there.
         let Some(encoder) = self.encoders.get(usize::from(endpoint)) else { return Ok(()) };
         let (start, letters) = (self.bytes.len(), self.letters.len());
+        make_room(&mut self.bytes, message.len())?;
         encoder.encode(message, &mut self.bytes)?;
         let range = start..self.bytes.len();
         for to in to {

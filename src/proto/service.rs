@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::conn::OutputLimits;
 use super::dial::{ConnectError, Dial};
-use super::framing::{Encode, EncodeError, Exchange, FrameError, Guess, Reply};
+use super::framing::{Encode, EncodeError, Exchange, FrameError, Guess, Reply, make_room};
 use super::post::{Order, Post};
 
 /// What came of serving: the error, if there is one, that closes the connection.
@@ -181,14 +181,19 @@ impl Context<'_> {
     ///
     /// # Errors
     ///
-    /// The framing cannot carry it, or it would pass the hard limit of queued
-    /// output; then the connection closes with [`CloseReason::OutputCap`].
+    /// The framing cannot carry it. Or it would pass the hard limit of queued output, or
+    /// there is no memory for it: then the connection closes, with
+    /// [`CloseReason::OutputCap`] or [`CloseReason::Memory`].
     pub fn reply<'m>(&mut self, message: impl Into<Reply<'m>>) -> Result<(), EncodeError> {
         self.reply_with(&message.into())
     }
 
     fn reply_with(&mut self, reply: &Reply<'_>) -> Result<(), EncodeError> {
         let before = self.replies.len();
+        if let Err(error) = make_room(self.replies, reply.len()) {
+            self.verdict.get_or_insert(Verdict::Abort(CloseReason::Memory));
+            return Err(error);
+        }
         self.encoder.reply(reply, &mut self.exchange, self.replies)?;
         let (queued, max) = (self.queued + self.replies.len(), self.info.output.max);
         if queued > max {
@@ -487,8 +492,9 @@ pub enum CloseReason {
     WriteStall,
     /// More output than the hard limit would have waited.
     OutputCap,
-    /// All connections together would have held more than the memory budget, and this one
-    /// held the most.
+    /// All connections together would have held more than the memory budget, or others
+    /// waited for a second since nearly all of it was held, and this one held the most. Or
+    /// the system had no memory for what it sent, or was to be sent.
     Memory,
     /// All connections were in use and newcomers are refused, or no descriptor was
     /// left.

@@ -104,10 +104,12 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
             if let Some(queued) = attempt.queued {
-                let waiting = shared.pool.get(queued).waiting().to_vec();
-                shared.pool.release(queued);
+                let waiting = shared.pool.lend(queued);
+                let (output, tick) = (&shared.info.output, shared.tick);
                 // What it has no room for any more ends it; that was counted as sent.
-                peer.push(sys, id, &waiting, &shared.info.output, shared.pool, shared.tick);
+                peer.push(sys, id, waiting.waiting(), output, shared.pool, tick);
+                shared.pool.restore(queued, waiting);
+                shared.pool.release(queued);
             }
             if attempt.finish {
                 peer.conn.finish(shared.pool);

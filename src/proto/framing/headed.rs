@@ -24,6 +24,17 @@ pub enum Reply<'a> {
     Request(Request<'a>),
 }
 
+impl Reply<'_> {
+    /// Bytes that it takes at least.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Response(response) => response.body.len(),
+            Self::Request(request) => request.body.len(),
+        }
+    }
+}
+
 impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Reply<'a> {
     fn from(bytes: &'a T) -> Self {
         Self::Bytes(bytes.as_ref())

@@ -426,16 +426,16 @@ where
         S: Service<Session = C>,
     {
         let queued = self.waiting(shared.pool);
-        let (courtesy, allowance) = (shared.http_courtesy, shared.allowance);
+        let (courtesy, allowance) = (shared.http_courtesy, shared.allowance.max(1));
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
         let (mut cx, service, refused) = shared.context(queued);
-        // Messages that end in here, one that is being skipped included.
-        let mut ended = usize::from(framing.is_skipping(state));
-        let first = ended;
-        let last = ended.saturating_add(allowance);
+        let was_skipping = framing.is_skipping(state);
+        let mut left = allowance;
         let result = framing.each(state, input, end, |item| {
-            ended += 1;
-            cx.exchange = framing.exchange();
+            left -= 1;
+            if cx.converses {
+                cx.exchange = framing.exchange();
+            }
             let served = match item {
                 Ok(message) => {
                     cx.traffic.messages_in += 1;
@@ -448,13 +448,15 @@ where
             };
             cx.note_refusal(served, refused);
             cx.settle(framing);
-            if cx.verdict.is_some() || cx.has_enough() || ended >= last {
+            if left == 0 || cx.verdict.is_some() || cx.has_enough() {
                 ControlFlow::Break(())
             } else {
                 ControlFlow::Continue(())
             }
         });
-        let full = cx.has_enough() || ended >= last;
+        let full = left == 0 || cx.has_enough();
+        // Messages that ended in here, one that was being skipped included.
+        let ended = allowance - left + usize::from(was_skipping);
         let result = result.and_then(|rest| {
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
@@ -494,7 +496,7 @@ where
         let same_message = ended == usize::from(skipping);
         let rest = result.unwrap_or(Rest { used: 0, need: 0 });
         let verdict = cx.verdict;
-        shared.allowance = allowance.saturating_sub(ended - first);
+        shared.allowance = left;
         Outcome { verdict, rest, full, kept: Kept { skipping, same_message } }
     }
 
@@ -616,7 +618,7 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
     /// `queued` bytes wait for the connection already.
     fn context(&mut self, queued: usize) -> (Context<'_>, &mut S, &mut Option<EncodeError>) {
         let cx = Context {
-            encoder: self.framing,
+            encoder: self.framing.inner().unwrap_or(self.framing),
             replies: self.replies,
             post: self.post,
             traffic: self.traffic,
@@ -624,6 +626,7 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
             queued,
             verdict: None,
             goes_on: false,
+            converses: self.framing.converses(),
             exchange: Exchange::None,
             guess: None,
         };
@@ -670,7 +673,7 @@ impl Context<'_> {
     /// message of a connection is as if the peer had finished behind it.
     #[inline]
     fn settle(&mut self, framing: &impl Framing) {
-        if framing.settle(std::mem::take(&mut self.exchange), self.replies) {
+        if self.converses && framing.settle(std::mem::take(&mut self.exchange), self.replies) {
             self.verdict.get_or_insert(Verdict::Close(CloseReason::PeerEof));
         }
     }

@@ -131,7 +131,7 @@ pub trait Framing: Encode {
     }
 
     /// What the reply to the message that was decoded last has to know, or who sent what
-    /// is no message. Default: nothing.
+    /// is no message. Only asked of who [converses](Encode::converses). Default: nothing.
     fn exchange(&self) -> Exchange {
         Exchange::None
     }
@@ -170,6 +170,19 @@ pub trait Encode {
             Reply::Bytes(message) => self.encode(message, out),
             Reply::Response(_) | Reply::Request(_) => Err(EncodeError::NoHead),
         }
+    }
+
+    /// What encodes, if this only hands messages on to it: asked once for all replies of a
+    /// read. Default: it encodes by itself.
+    fn inner(&self) -> Option<&dyn Encode> {
+        None
+    }
+
+    /// Whether a reply depends on what it answers. Otherwise all replies are
+    /// [`encode`](Self::encode)d, and [`settle`](Self::settle) has nothing to do. Default:
+    /// no.
+    fn converses(&self) -> bool {
+        false
     }
 
     /// Appends what the framing itself owes the peer, now that the service has been

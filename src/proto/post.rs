@@ -187,7 +187,7 @@ impl Post {
 
     /// Whether letters should leave before the next message is served.
     pub(crate) fn is_heavy(&self) -> bool {
-        self.size() >= HEAVY
+        !self.letters.is_empty() && self.size() >= HEAVY
     }
 
     /// The letters so far and the bytes they refer to.

@@ -140,6 +140,8 @@ pub struct Context<'a> {
     pub(super) verdict: Option<Verdict>,
     /// The service has more to say though the peer has not.
     pub(super) goes_on: bool,
+    /// Whether a reply depends on its message.
+    pub(super) converses: bool,
     /// What is known of the message that is served.
     pub(super) exchange: Exchange,
     pub(super) guess: Option<Guess>,
@@ -188,13 +190,19 @@ impl Context<'_> {
         self.reply_with(&message.into())
     }
 
+    #[inline(always)]
     fn reply_with(&mut self, reply: &Reply<'_>) -> Result<(), EncodeError> {
         let before = self.replies.len();
         if let Err(error) = make_room(self.replies, reply.len()) {
             self.verdict.get_or_insert(Verdict::Abort(CloseReason::Memory));
             return Err(error);
         }
-        self.encoder.reply(reply, &mut self.exchange, self.replies)?;
+        match reply {
+            Reply::Bytes(message) if !self.converses => {
+                self.encoder.encode(message, self.replies)?;
+            }
+            reply => self.encoder.reply(reply, &mut self.exchange, self.replies)?,
+        }
         let (queued, max) = (self.queued + self.replies.len(), self.info.output.max);
         if queued > max {
             self.replies.truncate(before);

@@ -424,6 +424,14 @@ impl Encode for AnyFraming {
         with!(self, framing => framing.reply(reply, exchange, out))
     }
 
+    fn inner(&self) -> Option<&dyn Encode> {
+        with!(self, framing => Some(framing))
+    }
+
+    fn converses(&self) -> bool {
+        with!(self, framing => framing.converses())
+    }
+
     fn settle(&self, exchange: Exchange, out: &mut Vec<u8>) -> bool {
         with!(self, framing => framing.settle(exchange, out))
     }

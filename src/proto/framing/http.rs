@@ -356,6 +356,10 @@ impl Encode for Http {
         result
     }
 
+    fn converses(&self) -> bool {
+        true
+    }
+
     fn settle(&self, mut exchange: Exchange, out: &mut Vec<u8>) -> bool {
         match exchange {
             _ if self.side != Side::Server => false,

@@ -85,6 +85,14 @@ impl<D: Encode, E: Encode> Encode for Pair<D, E> {
         self.encode.reply(reply, exchange, out)
     }
 
+    fn inner(&self) -> Option<&dyn Encode> {
+        Some(self.encode.inner().unwrap_or(&self.encode))
+    }
+
+    fn converses(&self) -> bool {
+        self.decode.converses() || self.encode.converses()
+    }
+
     fn settle(&self, exchange: Exchange, out: &mut Vec<u8>) -> bool {
         self.encode.settle(exchange, out)
     }

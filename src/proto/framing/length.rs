@@ -6,8 +6,10 @@
 //!      └── strip: bytes dropped from the front of the frame
 //! ```
 
+use std::ops::ControlFlow;
+
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, check_len, spec,
+    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, Rest, check_len, spec,
 };
 
 /// Frames with a fixed header that says how long the rest is.
@@ -24,6 +26,9 @@ pub struct LengthField {
     adjust: i64,
     strip: Option<usize>,
     max: Option<usize>,
+    /// What follows from the others, so that no message has to find it out: the largest
+    /// payload, in bytes.
+    limit: usize,
 }
 
 /// Which byte of a length comes first.
@@ -62,7 +67,12 @@ impl LengthField {
     }
 
     fn new(width: usize, endian: Endian) -> Self {
-        Self { width, endian, offset: 0, adjust: 0, strip: None, max: None }
+        Self { width, endian, offset: 0, adjust: 0, strip: None, max: None, limit: 0 }.limited()
+    }
+
+    fn limited(self) -> Self {
+        let holds = usize::try_from(self.holds().unwrap_or(0)).unwrap_or(usize::MAX);
+        Self { limit: self.max.unwrap_or(spec::DEFAULT_MAX).min(holds), ..self }
     }
 
     /// Bytes of the frame before the length field, at most 255. Default: 0.
@@ -75,7 +85,7 @@ impl LengthField {
     /// Default: 0. Where the value counts the header too, minus the header.
     pub fn adjust(mut self, bytes: i64) -> Self {
         self.adjust = bytes;
-        self
+        self.limited()
     }
 
     /// Bytes to drop from the front of a frame to get the message. Default: the
@@ -91,7 +101,7 @@ impl LengthField {
     /// connection.
     pub fn max(mut self, bytes: usize) -> Self {
         self.max = Some(bytes);
-        self
+        self.limited()
     }
 
     fn header(&self) -> usize {
@@ -112,9 +122,24 @@ impl LengthField {
         }
     }
 
-    fn limit(&self) -> usize {
-        let holds = usize::try_from(self.holds().unwrap_or(0)).unwrap_or(usize::MAX);
-        self.max.unwrap_or(spec::DEFAULT_MAX).min(holds)
+    /// The length of the frame at the front of `input`, in bytes, once it is known.
+    #[inline]
+    fn frame_len(&self, input: &[u8]) -> Result<Option<usize>, FrameError> {
+        let header = self.header();
+        let Some(field) = input.get(self.offset..header) else { return Ok(None) };
+        let (value, max) = (self.read(field), self.limit);
+        let Some(payload) = value.checked_add_signed(self.adjust) else {
+            // Above 2^64 or below zero: the first is too long for any limit.
+            return Err(if self.adjust < 0 {
+                FrameError::BadLength { value, adjust: self.adjust }
+            } else {
+                FrameError::TooLong { announced: Some(u64::MAX), max }
+            });
+        };
+        match usize::try_from(payload) {
+            Ok(len) if len <= max => Ok(Some(header + len)),
+            _ => Err(FrameError::TooLong { announced: Some(payload), max }),
+        }
     }
 
     #[inline]
@@ -137,10 +162,18 @@ impl LengthField {
         }
     }
 
-    fn write(&self, value: u64, field: &mut [u8]) {
-        match self.endian {
-            Endian::Big => field.copy_from_slice(&value.to_be_bytes()[8 - self.width..]),
-            Endian::Little => field.copy_from_slice(&value.to_le_bytes()[..self.width]),
+    /// Appends the length field.
+    #[inline]
+    fn write(&self, value: u64, out: &mut Vec<u8>) {
+        let (big, little) = (value.to_be_bytes(), value.to_le_bytes());
+        // A copy of known length is one store.
+        match (self.endian, self.width) {
+            (Endian::Big, 2) => out.extend_from_slice(&big[6..]),
+            (Endian::Big, 4) => out.extend_from_slice(&big[4..]),
+            (Endian::Little, 2) => out.extend_from_slice(&little[..2]),
+            (Endian::Little, 4) => out.extend_from_slice(&little[..4]),
+            (Endian::Big, width) => out.extend_from_slice(&big[8 - width..]),
+            (Endian::Little, width) => out.extend_from_slice(&little[..width]),
         }
     }
 }
@@ -150,30 +183,39 @@ impl Framing for LengthField {
 
     #[inline]
     fn decode(&self, (): &mut (), input: &mut [u8], _end: bool) -> Result<Decoded, FrameError> {
-        let header = self.header();
-        let Some(field) = input.get(self.offset..header) else {
-            return Ok(Decoded::Incomplete { need: header });
-        };
-        let value = self.read(field);
-        let Some(payload) = value.checked_add_signed(self.adjust) else {
-            // Above 2^64 or below zero: the first is too long for any limit.
-            return Err(if self.adjust < 0 {
-                FrameError::BadLength { value, adjust: self.adjust }
-            } else {
-                FrameError::TooLong { announced: Some(u64::MAX), max: self.limit() }
-            });
-        };
-        let max = self.limit();
-        let len = match usize::try_from(payload) {
-            Ok(len) if len <= max => len,
-            _ => return Err(FrameError::TooLong { announced: Some(payload), max }),
-        };
-        let consumed = header + len;
-        Ok(if input.len() < consumed {
-            Decoded::Incomplete { need: consumed }
-        } else {
-            Decoded::Message { message: self.stripped()..consumed, consumed }
+        Ok(match self.frame_len(input)? {
+            Some(len) if len <= input.len() => {
+                Decoded::Message { message: self.stripped()..len, consumed: len }
+            }
+            len => Decoded::Incomplete { need: len.unwrap_or(self.header()) },
         })
+    }
+
+    /// The same in one short loop.
+    #[inline]
+    fn each(
+        &self,
+        (): &mut (),
+        input: &mut [u8],
+        end: bool,
+        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<Rest, FrameError> {
+        let (mut used, stripped) = (0, self.stripped());
+        loop {
+            let left = &input[used..];
+            match self.frame_len(left)? {
+                Some(len) if len <= left.len() => {
+                    used += len;
+                    if f(Ok(&left[stripped..len])).is_break() {
+                        return Ok(Rest { used, need: 0 });
+                    }
+                }
+                _ if end && !left.is_empty() => {
+                    return Err(FrameError::Truncated { received: left.len() });
+                }
+                len => return Ok(Rest { used, need: len.unwrap_or(self.header()) }),
+            }
+        }
     }
 
     fn guess(&self, input: &[u8]) -> Option<Guess> {
@@ -183,7 +225,7 @@ impl Framing for LengthField {
             _ if field.len() > 1 && field.iter().all(|byte| matches!(byte, b' '..=b'~')) => {
                 Some(Guess::Ascii)
             }
-            Some(len @ 1..) if len <= self.limit() as u64 => Some(Guess::OtherByteOrder { len }),
+            Some(len @ 1..) if len <= self.limit as u64 => Some(Guess::OtherByteOrder { len }),
             _ => None,
         })
     }
@@ -201,30 +243,40 @@ impl LengthField {
 }
 
 impl Encode for LengthField {
-    /// Writes as many zero bytes as decoding strips, then the message, then the
-    /// length into its place.
+    /// Writes what decoding strips, with zeros where it is not the length, and then the
+    /// message; or that, and the length into its place.
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let (header, stripped) = (self.header(), self.stripped());
         let kept = header - stripped;
         let Some(payload) = message.get(kept..) else {
             return Err(EncodeError::TooShort { len: message.len(), min: kept });
         };
-        let max = self.limit();
-        check_len(payload, max)?;
+        check_len(payload, self.limit)?;
         let Some(value) = (payload.len() as u64).checked_add_signed(self.adjust.saturating_neg())
         else {
             // The value would be negative: the field cannot say so little.
             return Err(EncodeError::TooShort { len: payload.len(), min: self.adjust as usize });
         };
+        if kept == 0 {
+            if self.offset > 0 {
+                out.resize(out.len() + self.offset, 0);
+            }
+            self.write(value, out);
+            out.extend_from_slice(message);
+            return Ok(());
+        }
+        // The message brings some of the header along; its length is written over that.
         let start = out.len();
         out.resize(start + stripped, 0);
         out.extend_from_slice(message);
-        self.write(value, &mut out[start + self.offset..start + header]);
+        let mut field = Vec::with_capacity(self.width);
+        self.write(value, &mut field);
+        out[start + self.offset..start + header].copy_from_slice(&field);
         Ok(())
     }
 
     fn max_frame(&self) -> usize {
-        self.header() + self.limit()
+        self.header() + self.limit
     }
 
     fn check(&self) -> Result<(), ConfigError> {

@@ -19,6 +19,9 @@ use crate::proto::framing::Framing;
 use crate::proto::service::{CloseReason, ConnId, Service};
 use crate::proto::tick::Tick;
 
+/// One read takes at most this many bytes. The buffer that it goes to has as many in front,
+/// for the beginning of the message that it completes.
+pub(crate) const READ: usize = 64 << 10;
 /// What one connection gets before the others get their turn. A single read a
 /// turn would be fairer still and cost bulk transfer more than half its speed.
 const READS_PER_TURN: usize = 4;
@@ -119,15 +122,15 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                 return false;
             }
             // Whoever has finished goes on: it will soon give back what it holds.
-            let room = match self.read_closed && shared.info.peer.ip().is_some() {
-                true => buffer.len(),
-                false => self.conn.room(shared.pool).min(buffer.len()),
+            let most = match self.read_closed && shared.info.peer.ip().is_some() {
+                true => READ,
+                false => self.conn.room(shared.pool).min(READ),
             };
-            if room == 0 {
+            if most == 0 {
                 shared.pool.note_starved();
                 return false;
             }
-            match sys.read(&mut self.stream, &mut buffer[..room]) {
+            match sys.read(&mut self.stream, &mut buffer[READ..][..most]) {
                 Ok(0) => {
                     self.readable = false;
                     // Behind the end a reset cannot be read.
@@ -143,9 +146,9 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
                     // FIN queued behind the data: one edge announced both, no
                     // other will come, and a peer that sent and closed at once
                     // would sit here for ever. See epoll(7).
-                    self.readable = count == room || self.read_closed;
+                    self.readable = count == most || self.read_closed;
                     self.last_read = shared.tick;
-                    self.conn.received(&mut buffer[..count], shared);
+                    self.conn.received(&mut buffer[..READ + count], READ, shared);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => self.readable = false,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}

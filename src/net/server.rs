@@ -28,6 +28,7 @@ use super::endpoint::{Endpoint, Open, TypedEndpoint};
 use super::handle::{Command, Handle, Inbox};
 use super::kernel::Mio;
 use super::limits::Limits;
+use super::peer::READ;
 use super::sys::{MAX_ENDPOINTS, Ready, Source, Sys, Token};
 use super::timers::Timers;
 use crate::proto::budget::Budget;
@@ -39,8 +40,6 @@ use crate::proto::service::{ConnId, EndpointId, Service};
 use crate::proto::tick::Tick;
 use crate::throttle::Throttle;
 
-/// One read takes at most this many bytes.
-const READ_BUFFER: usize = 64 << 10;
 /// Memory for replies that is kept from turn to turn, in bytes.
 const MAX_KEPT_REPLIES: usize = 256 << 10;
 /// Timers, and late connections, that are dealt with in one turn; input and output
@@ -107,7 +106,8 @@ pub struct Server<Y: Sys = Mio> {
 /// What belongs to the loop and is lent to each connection for its turn.
 pub(crate) struct Workspace {
     pub(crate) pool: Pool,
-    /// Where reads go; messages are borrowed from it while they are served.
+    /// Where reads go, to its second half; messages are borrowed from it while they are
+    /// served.
     pub(crate) read: Box<[u8]>,
     /// Invariant: empty between two turns of peers.
     pub(crate) replies: Vec<u8>,
@@ -249,7 +249,7 @@ impl<Y: Sys> Server<Y> {
             endpoints: Vec::new(),
             work: Workspace {
                 pool: Pool::new(),
-                read: vec![0; READ_BUFFER].into(),
+                read: vec![0; 2 * READ].into(),
                 replies: Vec::new(),
                 post: Post::new(),
                 timers: Timers::default(),

@@ -266,6 +266,17 @@ impl Pool {
         Ok(())
     }
 
+    /// Has `bytes` wait in a buffer that is lent out, instead of what does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::extend`], but what waited is gone.
+    pub(super) fn replace(&mut self, buffer: &mut Buffer, bytes: &[u8]) -> Result<(), NoMemory> {
+        buffer.bytes.clear();
+        buffer.start = 0;
+        self.append(buffer, bytes)
+    }
+
     /// Ends the use of `id`.
     pub fn release(&mut self, id: BufferId) {
         let buffer = self.buffers.remove(id.key());

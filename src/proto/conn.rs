@@ -286,19 +286,20 @@ where
         self.fail(CloseReason::HandlerPanic, shared.pool);
     }
 
-    /// The peer sent `bytes`. Messages are borrowed from them as they lie, and
-    /// only an unfinished one is copied.
-    pub fn received<F, S>(&mut self, bytes: &mut [u8], shared: &mut Shared<'_, F, S>)
+    /// The peer sent what lies in `bytes` from `room` on. Messages are borrowed from them
+    /// as they lie, and only an unfinished one is copied: into a buffer of its own, and
+    /// back in front of what comes next if it fits into `room`.
+    pub fn received<F, S>(&mut self, bytes: &mut [u8], room: usize, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
         match self.life {
-            Life::Open | Life::Finishing | Life::Finished => self.decode(bytes, shared),
+            Life::Open | Life::Finishing | Life::Finished => self.decode(bytes, room, shared),
             Life::Draining(reason) | Life::Lingering(reason) => {
                 let waits = *self.input.get_or_insert_with(|| shared.pool.clock(shared.tick));
                 let thrown_away = &mut shared.pool.get_mut(waits).tally;
-                *thrown_away += bytes.len();
+                *thrown_away += bytes.len() - room;
                 if *thrown_away > LINGER_BYTES {
                     self.fail(reason, shared.pool);
                 }
@@ -316,7 +317,7 @@ where
         match self.life {
             Life::Open | Life::Finishing | Life::Finished => {
                 self.life = Life::Ending { finished: self.life != Life::Open };
-                self.decode(&mut [], shared);
+                self.decode(&mut [], 0, shared);
             }
             Life::Draining(reason) => self.life = Life::Flushing(reason),
             Life::Lingering(reason) => self.fail(reason, shared.pool),
@@ -353,13 +354,13 @@ where
             shared.pool.get_mut(input).since = shared.tick;
         }
         if self.life.listens() || matches!(self.life, Life::Ending { .. }) {
-            self.decode(&mut [], shared);
+            self.decode(&mut [], 0, shared);
         }
         true
     }
 
-    /// Decodes what is kept and then `fresh`, and has it served.
-    fn decode<F, S>(&mut self, fresh: &mut [u8], shared: &mut Shared<'_, F, S>)
+    /// Decodes what is kept and then what is fresh, from `room` on, and has it served.
+    fn decode<F, S>(&mut self, bytes: &mut [u8], room: usize, shared: &mut Shared<'_, F, S>)
     where
         F: Framing<State = T>,
         S: Service<Session = C>,
@@ -367,21 +368,30 @@ where
         debug_assert!(!self.paused, "wants_read() was false");
         let end = matches!(self.life, Life::Ending { .. });
         let mut held = self.input.map(|input| shared.pool.lend(input));
+        let begun = held.as_ref().map_or(0, |buffer| buffer.waiting().len());
+        // The shorter part is moved to the longer: a trickle must not copy all that is held
+        // for each byte.
+        let joined = begun <= room && begun <= bytes.len() - room;
         let input = match &mut held {
+            Some(buffer) if joined => {
+                bytes[room - begun..room].copy_from_slice(buffer.waiting());
+                &mut bytes[room - begun..]
+            }
             Some(buffer) => {
-                if shared.pool.append(buffer, fresh).is_err() {
+                if shared.pool.append(buffer, &bytes[room..]).is_err() {
                     self.restore(held, shared.pool);
                     return self.fail(CloseReason::Memory, shared.pool);
                 }
                 buffer.waiting_mut()
             }
-            None => &mut *fresh,
+            None => &mut bytes[room..],
         };
 
         let Outcome { verdict, rest, full, kept } = self.serve(input, end, shared);
         self.hush(shared.replies);
         match verdict {
             None => {
+                let fresh = joined.then(|| &bytes[room - begun..]);
                 if self.keep(held, fresh, rest, kept, shared).is_err() {
                     self.fail(CloseReason::Memory, shared.pool);
                     shared.replies.clear();
@@ -507,11 +517,12 @@ where
         }
     }
 
-    /// Keeps what was not used, in a buffer no larger than it needs.
+    /// Keeps what was not used, in a buffer no larger than it needs. The input was `joined`,
+    /// or else lies in the buffer that is `held`.
     fn keep<F, S>(
         &mut self,
         held: Option<Buffer>,
-        fresh: &[u8],
+        joined: Option<&[u8]>,
         rest: Rest,
         kept: Kept,
         shared: &mut Shared<'_, F, S>,
@@ -523,22 +534,24 @@ where
             (Some(input), Some(mut buffer))
                 if kept.same_message && (kept.skipping || rest.used == 0) =>
             {
-                buffer.consume(rest.used);
+                let kept = joined.map(|all| pool.replace(&mut buffer, &all[rest.used..]));
+                if kept.is_none() {
+                    buffer.consume(rest.used);
+                }
                 pool.restore(input, buffer);
+                kept.unwrap_or(Ok(()))?;
             }
-            (Some(input), Some(buffer)) => {
-                let left = &buffer.waiting()[rest.used..];
+            (input, held) => {
+                let all = joined.or(held.as_ref().map(Buffer::waiting)).unwrap_or_default();
+                let left = &all[rest.used..];
                 let begins = !left.is_empty() || kept.skipping;
-                let rest = begins.then(|| pool.keep(left, shared.tick)).transpose();
-                pool.restore(input, buffer);
-                pool.release(input);
+                let next = begins.then(|| pool.keep(left, shared.tick)).transpose();
                 self.input = None;
-                self.input = rest?;
-            }
-            _ => {
-                let left = &fresh[rest.used..];
-                let begins = !left.is_empty() || kept.skipping;
-                self.input = begins.then(|| pool.keep(left, shared.tick)).transpose()?;
+                if let (Some(input), Some(buffer)) = (input, held) {
+                    pool.restore(input, buffer);
+                    pool.release(input);
+                }
+                self.input = next?;
             }
         }
         if let Some(input) = self.input {
@@ -1007,7 +1020,7 @@ mod tests {
         }
 
         fn received(&mut self, bytes: &[u8]) {
-            self.with(|conn, shared| conn.received(&mut bytes.to_vec(), shared));
+            self.with(|conn, shared| conn.received(&mut bytes.to_vec(), 0, shared));
         }
 
         fn peer_finished(&mut self) {

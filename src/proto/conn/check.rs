@@ -195,7 +195,11 @@ impl Rig {
         match what {
             0..=4 if self.conn.wants_read() && !self.peer_is_done => {
                 self.came.extend_from_slice(bytes);
-                self.with(|conn, shared| conn.received(&mut bytes.to_vec(), shared));
+                // Room for what is held: none, too little, or enough.
+                let room = [0, 1, 7, 60, 4096][usize::from(what)];
+                let mut buffer = vec![b'?'; room];
+                buffer.extend_from_slice(bytes);
+                self.with(|conn, shared| conn.received(&mut buffer, room, shared));
                 self.send(if what == 4 { 3 } else { usize::MAX })?;
             }
             5 if self.conn.wants_read() && !self.peer_is_done => {

@@ -97,7 +97,7 @@ SCENARIOS = [
     tail("bulk", "beside a bulk sender"),
     tail("drip", "beside 1,000 drippers"),
 ]
-EXACT = ["calls-1", "calls-16", "idle", "start", "stalled", "size"]
+EXACT = ["calls-1", "calls-16", "idle", "queued", "start", "stalled", "size"]
 
 
 def cell(servers, scenario, peer, seconds):

@@ -1,13 +1,16 @@
 """What ../versus.py counts and does not time: calls, bytes, wake-ups. One run each."""
+import contextlib
 import os
 import re
 import subprocess
 import tempfile
 import time
 
-from servers import LOAD_CPU, SMALL, Missing, installed, load_command, pinned, running, status
+from servers import LOAD_CPU, SMALL, Missing, cpu_ticks, installed, load_command, pinned, running, status
 
 HELD = [100, 1000, 10000, 19000]
+# Bytes of a message that is kept for those who do not read.
+SAID = 256
 # The clock of each connection runs: it would be closed after ten minutes.
 CLOCKS = ["--max-connections", "19500", "--idle-timeout", "10m"]
 
@@ -39,6 +42,25 @@ def calls(servers, server, settings, messages):
     return {"all": sum(each.values()), "each": {name: n for name, n in each.items() if n > 0.005}}
 
 
+@contextlib.contextmanager
+def asked(*command):
+    """A client that does what a number on its stdin says, and then prints one."""
+    load = subprocess.Popen(load_command(*command[:2], **command[2]), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            text=True, **pinned(LOAD_CPU))
+
+    def ask(number):
+        load.stdin.write(f"{number}\n")
+        load.stdin.flush()
+        if load.stdout.readline().strip() != str(number):
+            raise RuntimeError(f"the client failed before {number}")
+
+    try:
+        yield load, ask
+    finally:
+        load.kill()
+        load.wait()
+
+
 def idle(servers, server, wait_s):
     """Anonymous bytes a connection that has had one reply and is silent since; and how often
     the server wakes while they all are."""
@@ -46,23 +68,15 @@ def idle(servers, server, wait_s):
         time.sleep(0.2)
         start = status(process.pid)["RssAnon"]
         points = {}
-        load = subprocess.Popen(load_command("hold", port), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                text=True, **pinned(LOAD_CPU))
-        try:
+        with asked("hold", port, {}) as (_, ask):
             for count in HELD:
-                load.stdin.write(f"{count}\n")
-                load.stdin.flush()
-                if load.stdout.readline().strip() != str(count):
-                    raise RuntimeError(f"{count} connections could not be held")
+                ask(count)
                 points[count] = (status(process.pid)["RssAnon"] - start) / count
             time.sleep(0.5)
             # One that sleeps gives up the processor by itself; so a wake-up is one of these.
             before = status(process.pid)["voluntary_ctxt_switches"]
             time.sleep(wait_s)
             wakes = (status(process.pid)["voluntary_ctxt_switches"] - before) / wait_s
-        finally:
-            load.kill()
-            load.wait()
     return {"bytes": points, "wakes_per_s": wakes}
 
 
@@ -82,22 +96,37 @@ def stalled(servers, server):
     with running(servers, *server) as (process, port):
         time.sleep(0.2)
         before = status(process.pid)["RssAnon"]
-        load = subprocess.Popen(load_command("stall", port), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                text=True, **pinned(LOAD_CPU))
-        try:
+        with asked("stall", port, {}) as (load, _):
             sent = int(load.stdout.readline())
             user = status(process.pid)["RssAnon"] - before
             table = subprocess.run([installed("ss"), "-tmnH", "state", "established", f"sport = :{port}"],
                                    check=True, capture_output=True, text=True).stdout
-        finally:
-            load.kill()
-            load.wait()
     memory = re.search(r"skmem:\(r(\d+),rb\d+,t(\d+),tb\d+,f(\d+),w(\d+)", table)
     if not memory:
         raise RuntimeError(f"ss says {table!r}")
     r, t, f, w = map(int, memory.groups())
     return {"sent": sent, "user": user, "received": r, "to_send": max(t, w), "reserve": f,
             "all": user + r + max(t, w) + f}
+
+
+def queued(servers, server, deaf):
+    """Bytes of memory a message that is kept for `deaf` who do not read, a recipient."""
+    def rests(pid):
+        """Memory once the server has nothing to do."""
+        before = -1
+        while (now := cpu_ticks(pid)) != before:
+            before = now
+            time.sleep(0.3)
+        return status(pid)["RssAnon"]
+
+    with running(servers, *server) as (process, port), \
+            asked("deaf", port, {"conns": deaf, "size": SAID}) as (load, ask):
+        load.stdout.readline()
+        # The kernel takes the first ones.
+        ask(80)
+        few = rests(process.pid)
+        ask(200)
+        return {"bytes": (rests(process.pid) - few) / 120 / deaf, "deaf": deaf}
 
 
 def measure(servers, wanted, seconds, say):
@@ -124,7 +153,9 @@ def measure(servers, wanted, seconds, say):
     each("calls-16", plain, lambda server: calls(servers, server, {"conns": 50, "depth": 16}, messages * 4))
     each("idle", {"raw epoll": ("raw",), "oneloop": ("oneloop", *CLOCKS), "tokio, by hand": hand,
                   "tokio, LinesCodec": lines}, lambda server: idle(servers, server, wait_s))
-    each("start", plain, lambda server: start(servers, server))
+    each("queued", {"oneloop": ("oneloop", "--service", "broadcast", "--send-buffer", "4k", *CLOCKS)},
+         lambda server: queued(servers, server, 1000))
+    each("start", {**plain, "oneloop, the library alone": ("small",)}, lambda server: start(servers, server))
     each("stalled", {"raw epoll": ("raw",), "oneloop": ("oneloop",), "tokio, by hand": hand},
          lambda server: stalled(servers, server))
     if wanted("size"):

@@ -7,6 +7,7 @@
  *     ./load broadcast port=7000 conns=10000 seconds=1
  *     ./load hold      port=7000        # reads how many connections to hold from stdin
  *     ./load stall     port=7000        # sends and never reads, until stdin ends
+ *     ./load deaf      port=7000        # reads how many words to say to `conns` that never read
  *
  * All messages are the same and so are all replies. One message is sent at first to learn how
  * long a reply is; from then on bytes are counted and nothing is looked at, so that a server's
@@ -49,7 +50,7 @@ struct conn {
     struct batch *ring;
 };
 
-static int port, conns = 50, depth = 1, size = 64, pid;
+static int port, conns = 50, depth = 1, size = 64, pid, receive_buffer;
 static double seconds = 1, warmup = 0.1, rate = 20000;
 static uint64_t count_limit, histogram[BUCKETS];
 static const char *framing = "lines", *text, *beside = "none";
@@ -108,6 +109,7 @@ static int call(void) {
     from.sin_addr.s_addr = htonl(0x7f010001 + callers++ % 250);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons(port);
+    if (receive_buffer) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
     setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&from, sizeof from)) fail("bind");
     if (connect(fd, (struct sockaddr *)&to, sizeof to)) fail("connect");
@@ -424,6 +426,21 @@ static void stall(void) {
     while (scanf("%d", &wanted) == 1) {}
 }
 
+static void deaf(void) {
+    int speaker = call(), said = 0, wanted;
+    /* As little as there is: what the kernel does not take is what is looked for. */
+    receive_buffer = 1;
+    open_all(conns);
+    usleep(200000 + 20 * conns);
+    do {
+        printf("%d\n", said);
+        fflush(stdout);
+        if (scanf("%d", &wanted) != 1) return;
+        for (; said < wanted; said++)
+            if (send(speaker, message, message_bytes, MSG_NOSIGNAL) != (ssize_t)message_bytes) fail("send");
+    } while (1);
+}
+
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "";
     for (int i = 2; i < argc; i++) {
@@ -453,7 +470,7 @@ int main(int argc, char **argv) {
     setrlimit(RLIMIT_NOFILE, &descriptors);
     poll_fd = epoll_create1(EPOLL_CLOEXEC);
     make_message();
-    if (strcmp(mode, "broadcast") && strcmp(mode, "stall")) learn_reply();
+    if (strcmp(mode, "broadcast") && strcmp(mode, "stall") && strcmp(mode, "deaf")) learn_reply();
     many = malloc(message_bytes * depth);
     for (int i = 0; i < depth; i++) memcpy(many + i * message_bytes, message, message_bytes);
     if (!strcmp(mode, "closed")) closed();
@@ -462,6 +479,7 @@ int main(int argc, char **argv) {
     else if (!strcmp(mode, "broadcast")) broadcast();
     else if (!strcmp(mode, "hold")) hold();
     else if (!strcmp(mode, "stall")) stall();
-    else errno = 0, fail("closed, rate, churn, broadcast, hold or stall");
+    else if (!strcmp(mode, "deaf")) deaf();
+    else errno = 0, fail("closed, rate, churn, broadcast, hold, stall or deaf");
     return 0;
 }

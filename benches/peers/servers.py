@@ -66,6 +66,9 @@ class Servers:
     def oneloop(self, port, *flags):
         return [self.program, "serve", "-l", "127.0.0.1:" + port, *flags]
 
+    def small(self, port):
+        return [SMALL, "127.0.0.1:" + port]
+
     def tokio(self, port, kind):
         return [os.path.join(BUILT, "release", "tokio_echo"), port, kind]
 
@@ -142,6 +145,12 @@ def status(pid):
     with open(f"/proc/{pid}/status") as file:
         lines = re.findall(r"^(\w+):\s+(\d+)( kB)?$", file.read(), re.M)
     return {key: int(value) * (1024 if unit else 1) for key, value, unit in lines}
+
+
+def cpu_ticks(pid):
+    """Time on a processor, in ticks."""
+    with open(f"/proc/{pid}/stat") as file:
+        return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13]))
 
 
 def versions(servers):

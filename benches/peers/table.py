@@ -110,6 +110,8 @@ def exact_text(counted):
     rows("idle", "anonymous bytes an idle connection, clocks on at 19,000: floor 96, aim 48; wake-ups a second: floor 10, aim 1",
          lambda one: ", ".join(f"{int(count):,}: {size:.0f}" for count, size in one["bytes"].items())
          + f"; {one['wakes_per_s']:.1f} wake-ups")
+    rows("queued", "bytes a recipient of a message of 256 that is kept for those who do not read; floor and aim 16",
+         lambda one: f"{one['bytes']:.1f}, for {one['deaf']:,}")
     rows("start", "memory at start, bytes; floor 2 MB, aim 1.2 MB",
          lambda one: ", ".join(f"{key} {short(size)}" for key, size in one.items()))
     rows("stalled", "bytes one peer pins that never reads; floor 1 MB, aim 400 KB",

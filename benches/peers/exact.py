@@ -155,7 +155,7 @@ def measure(servers, wanted, seconds, say):
                   "tokio, LinesCodec": lines}, lambda server: idle(servers, server, wait_s))
     each("queued", {"oneloop": ("oneloop", "--service", "broadcast", "--send-buffer", "4k", *CLOCKS)},
          lambda server: queued(servers, server, 1000))
-    each("start", {**plain, "oneloop, the library alone": ("small",)}, lambda server: start(servers, server))
+    each("start", {**plain, "oneloop as a library": ("small",)}, lambda server: start(servers, server))
     each("stalled", {"raw epoll": ("raw",), "oneloop": ("oneloop",), "tokio, by hand": hand},
          lambda server: stalled(servers, server))
     if wanted("size"):

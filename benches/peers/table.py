@@ -115,7 +115,7 @@ def exact_text(counted):
     rows("start", "memory at start, bytes; floor 2 MB, aim 1.2 MB",
          lambda one: ", ".join(f"{key} {short(size)}" for key, size in one.items()))
     rows("stalled", "bytes one peer pins that never reads; floor 1 MB, aim 400 KB",
-         lambda one: f"{short(one['all'])}: user {short(one['user'])}, kernel received {short(one['received'])}, to send "
+         lambda one: f"{short(one['all'])}: user {short(one['user'])}, kernel in {short(one['received'])}, out "
                      f"{short(one['to_send'])}, reserve {short(one['reserve'])}; it sent {short(one['sent'])}")
     if "size" in counted:
         lines += ["", f"stripped echo on the library, size profile: {counted['size']['oneloop']:,} bytes; floor 400 KB, aim 320 KB"]

@@ -1167,6 +1167,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_thrown_away_is_no_message_that_could_be_late() {
+        let mut rig = Rig::new();
+        rig.received(b"hi\n");
+        rig.send(1);
+        rig.close(APP);
+        rig.received(b"more");
+        let clocks = Clocks { frame: Some(Duration::from_secs(30)), write: None };
+        let later = Tick::at(Duration::from_secs(1000));
+        assert_eq!(rig.conn.late(later, &clocks, &rig.pool), None);
+    }
+
+    #[test]
+    fn as_many_bytes_are_thrown_away_as_may_be_and_not_one_more() {
+        let mut rig = Rig::new();
+        rig.close(APP);
+        rig.received(&vec![0; LINGER_BYTES]);
+        assert_eq!(rig.conn.life(), Life::Draining(APP));
+        rig.received(b"x");
+        assert_eq!(rig.conn.life(), Life::Closed(APP));
+    }
+
+    #[test]
     fn bytes_of_others_keep_their_place_and_stop_at_the_limit() {
         let mut rig = Rig::new();
         rig.received(b"reply\n");

@@ -4,12 +4,16 @@
 #[expect(dead_code, reason = "the other tests on the scripted kernel need the rest")]
 mod support;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::net::Ready;
 use oneloop::services::Echo;
-use oneloop::{CloseReason, Context, Limits, Lines, Served, Server, Service};
-use support::{Script, Step, closed_by, settle};
+use oneloop::{
+    CloseReason, ConnId, Context, EncodeError, Limits, Lines, Served, Server, Service, WhenFull,
+};
+use support::{Call, Script, Step, ZERO, closed_by, pass, settle, settle_with_panics};
 
 const EMFILE: i32 = 24;
 const ECONNRESET: i32 = 104;
@@ -112,4 +116,192 @@ fn a_kernel_that_gave_up_says_whether_the_peer_was_mute_or_gone() {
         assert_eq!(closed_by(&server, reason), 1, "{reason}: {:?}", server.counters());
         assert!(script.is_closed(socket));
     }
+}
+
+/// Greets with more than may wait, and echoes.
+struct Verbose;
+
+impl Service for Verbose {
+    type Session = ();
+
+    fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        cx.reply(&[b'x'; 65_536])
+    }
+
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
+        cx.reply(message)
+    }
+}
+
+#[test]
+fn nothing_is_read_from_a_peer_that_has_not_taken_its_greeting() {
+    let (mut server, script) = serve(Verbose, Limits::default());
+    let socket = script.call();
+    script.set_room(socket, 0);
+    settle(&mut server);
+    script.peer_sends(socket, "hi\n");
+    settle(&mut server);
+    assert_eq!(script.count(|call| matches!(call, Call::Read(_))), 0);
+    script.peer_takes(socket, usize::MAX);
+    settle(&mut server);
+    assert!(script.sent(socket).ends_with(b"x\nhi\n"));
+}
+
+/// Hands on what its replies come to.
+struct Fails(EncodeError);
+
+impl Service for Fails {
+    type Session = ();
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        Err(self.0.clone())
+    }
+}
+
+#[test]
+fn a_reply_that_there_is_no_memory_for_is_no_fault_of_the_service() {
+    for (error, reason) in [
+        (EncodeError::NoMemory { len: 9 }, CloseReason::Memory),
+        (EncodeError::TooLong { len: 9, max: 8 }, CloseReason::BadReply),
+    ] {
+        let (mut server, script) = serve(Fails(error), Limits::default());
+        let socket = connect(&mut server, &script);
+        script.peer_sends(socket, "hi\n");
+        settle(&mut server);
+        assert_eq!(closed_by(&server, reason), 1, "{reason}");
+    }
+}
+
+#[test]
+fn who_is_refused_late_in_the_day_has_its_time_to_read_why() {
+    let limits = Limits::default().max_connections(1).when_full(WhenFull::Refuse);
+    let (mut server, script) = serve(Echo, limits);
+    connect(&mut server, &script);
+    pass(&mut server, &script, Duration::from_secs(1000));
+    let refused = connect(&mut server, &script);
+    assert!(script.is_finished(refused));
+    pass(&mut server, &script, Duration::from_millis(900));
+    assert!(!script.is_closed(refused));
+    pass(&mut server, &script, Duration::from_millis(1100));
+    assert!(script.is_closed(refused));
+}
+
+/// Writes down how many are open when one is told of its end.
+struct Census(Rc<RefCell<Vec<usize>>>);
+
+impl Service for Census {
+    type Session = ();
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        Ok(())
+    }
+
+    fn closed(&mut self, cx: &mut Context<'_>, (): &mut (), _: CloseReason) {
+        self.0.borrow_mut().push(cx.connections());
+    }
+}
+
+#[test]
+fn who_hears_of_its_end_does_not_count_any_more() {
+    let left = Rc::default();
+    let (mut server, script) = serve(Census(Rc::clone(&left)), Limits::default());
+    let sockets: Vec<usize> = (0..3).map(|_| connect(&mut server, &script)).collect();
+    for socket in sockets {
+        script.peer_does(socket, [Step::Fin]);
+        settle(&mut server);
+    }
+    assert_eq!(*left.borrow(), [2, 1, 0]);
+}
+
+/// Finishes the first connection whenever another one says something.
+#[derive(Default)]
+struct FinishFirst(Option<ConnId>);
+
+impl Service for FinishFirst {
+    type Session = ();
+
+    fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        self.0.get_or_insert(cx.id());
+        Ok(())
+    }
+
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        if let Some(first) = self.0.filter(|first| *first != cx.id()) {
+            cx.finish(first);
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn however_often_others_deal_with_a_flood_it_has_one_turn_at_a_time() {
+    let (mut server, script) = serve(FinishFirst::default(), Limits::default());
+    let [flood, other] = [(); 2].map(|()| connect(&mut server, &script));
+    script.peer_sends(flood, b"0123456789abcde\n".repeat(1 << 18));
+    let mut rounds = 0;
+    for _ in 0..8 {
+        script.peer_sends(other, "finish it\n");
+        script.take_calls();
+        let _ = server.turn(Some(ZERO)).expect("the script's wait does not fail");
+        let reads = script.count(|call| *call == Call::Read(flood));
+        assert!(reads <= 4, "{reads} reads in one turn");
+        rounds += usize::from(reads == 4);
+    }
+    assert_eq!(rounds, 8, "the flood went on");
+}
+
+thread_local! {
+    /// What was logged; each test has a thread of its own.
+    static LOGGED: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LOGGED.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}
+
+/// Panics.
+struct Bomb;
+
+impl Service for Bomb {
+    type Session = ();
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        panic!("on purpose")
+    }
+}
+
+/// Each of these has a reason in the counters as well; but a log is looked at first.
+#[test]
+fn the_operator_is_told_of_panics_bad_replies_and_a_full_house() {
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(log::LevelFilter::Warn);
+    let said = |text: &str| LOGGED.with_borrow(|lines| lines.iter().any(|it| it.contains(text)));
+
+    let (mut server, script) = serve(Bomb, Limits::default());
+    let socket = connect(&mut server, &script);
+    script.peer_sends(socket, "hi\n");
+    settle_with_panics(&mut server);
+    assert!(said("127.0.0.1:40000: the service panicked"));
+
+    let refused = EncodeError::TooLong { len: 9, max: 8 };
+    let (mut server, script) = serve(Fails(refused.clone()), Limits::default());
+    let socket = connect(&mut server, &script);
+    script.peer_sends(socket, "hi\n");
+    settle(&mut server);
+    assert!(said(&format!("bad reply: {refused}")));
+
+    let (mut server, script) = serve(Echo, Limits::default().max_connections(1));
+    connect(&mut server, &script);
+    connect(&mut server, &script);
+    assert!(said("all 1 connections are in use; newcomers wait"));
 }

@@ -180,10 +180,21 @@ fn who_is_refused_late_in_the_day_has_its_time_to_read_why() {
     pass(&mut server, &script, Duration::from_secs(1000));
     let refused = connect(&mut server, &script);
     assert!(script.is_finished(refused));
-    pass(&mut server, &script, Duration::from_millis(900));
-    assert!(!script.is_closed(refused));
+    pass(&mut server, &script, Duration::from_millis(1100));
+    assert!(!script.is_closed(refused), "it lingers for more than a second");
     pass(&mut server, &script, Duration::from_millis(1100));
     assert!(script.is_closed(refused));
+}
+
+#[test]
+fn by_default_there_is_memory_for_half_messages() {
+    let (mut server, script) = serve(Echo, Limits::default());
+    for _ in 0..32 {
+        let socket = connect(&mut server, &script);
+        script.peer_sends(socket, [b'x'; 40_000]);
+        settle(&mut server);
+    }
+    assert_eq!((server.counters().open, server.buffered_bytes()), (32, 2 << 20));
 }
 
 /// Writes down how many are open when one is told of its end.

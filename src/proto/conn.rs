@@ -1225,6 +1225,7 @@ mod tests {
                 (!paused, len > 0),
                 "{len}"
             );
+            assert_eq!(rig.conn.is_behind(&LIMITS, &rig.pool), paused, "{len}");
         }
     }
 

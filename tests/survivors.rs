@@ -11,7 +11,8 @@ use std::time::Duration;
 use oneloop::net::Ready;
 use oneloop::services::Echo;
 use oneloop::{
-    CloseReason, ConnId, Context, EncodeError, Limits, Lines, Served, Server, Service, WhenFull,
+    CloseReason, ConnId, Context, EncodeError, Endian, LengthField, Limits, Lines, Served, Server,
+    Service, WhenFull,
 };
 use support::{Call, Script, Step, ZERO, closed_by, pass, settle, settle_with_panics};
 
@@ -184,6 +185,25 @@ fn who_is_refused_late_in_the_day_has_its_time_to_read_why() {
     assert!(!script.is_closed(refused), "it lingers for more than a second");
     pass(&mut server, &script, Duration::from_millis(1100));
     assert!(script.is_closed(refused));
+}
+
+#[test]
+fn bad_messages_are_counted_and_those_that_are_another_protocol_once_more() {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let framing = LengthField::u32(Endian::Big).max(1000);
+    let endpoint = server.add(framing, Echo, Limits::default()).expect("valid settings");
+    server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
+    let mut counts = Vec::new();
+    let good_and_bad: &[u8] = b"\0\0\0\x02hi\xff\xff\xff\xff";
+    for sends in [b"GET / HTTP/1.1\r\n\r\n", good_and_bad, b"\x80\x80\x80\x80", b"\0\0\0\x01a"] {
+        let socket = connect(&mut server, &script);
+        script.peer_sends(socket, sends);
+        settle(&mut server);
+        let traffic = server.counters().traffic;
+        counts.push((traffic.bad_frames, traffic.other_protocols));
+    }
+    assert_eq!(counts, [(1, 1), (2, 1), (3, 1), (3, 1)]);
 }
 
 #[test]

@@ -112,6 +112,20 @@ fn messages_above_the_rate_wait_and_all_are_answered_in_order_at_the_rate() {
 }
 
 #[test]
+fn a_message_that_is_skipped_in_pieces_counts_once() {
+    let limits = Limits::default().messages_per_second(Some(Rate::per_second(1).burst(4)));
+    let (mut server, script) = serve(limits);
+    let socket = call_from(&mut server, &script, "127.0.0.1");
+    for piece in
+        ["a line that is much too ", "long, and longer, ", "and its end\n1\n", "2\n3\n", "4\n"]
+    {
+        script.peer_sends(socket, piece);
+        settle(&mut server);
+    }
+    assert_eq!(script.sent(socket), b"1\n2\n3\n", "the fifth message waits");
+}
+
+#[test]
 fn who_finishes_while_it_rests_is_answered_first_and_then_closed() {
     let rate = Rate::per_second(2).burst(1);
     let (mut server, script) = serve(Limits::default().messages_per_second(Some(rate)));

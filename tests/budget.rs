@@ -52,6 +52,25 @@ fn at_the_limit_nobody_closes_and_one_byte_beyond_the_largest_do_until_a_tenth_i
     assert_eq!(script.sent(sockets[16]), b"the last straw\n");
 }
 
+/// Nine tenths to the byte are tight: nobody would be let in.
+#[test]
+fn who_is_closed_for_memory_leaves_room_for_a_newcomer() {
+    const LARGE: usize = 64 << 10;
+    let (mut server, script, sockets) = crowd(Echo, 11);
+    server.memory_budget(10 * LARGE);
+    for &socket in &sockets {
+        script.peer_sends(socket, [b'x'; 40_000]);
+        settle(&mut server);
+    }
+    assert_eq!(closed_by(&server, CloseReason::Memory), 3);
+    assert_eq!(server.buffered_bytes(), 8 * LARGE);
+    let newcomer = script.call();
+    settle(&mut server);
+    script.peer_sends(newcomer, "hi\n");
+    settle(&mut server);
+    assert_eq!(script.sent(newcomer), b"hi\n");
+}
+
 #[test]
 fn above_nine_tenths_whole_messages_are_served_and_newcomers_wait_without_a_spin() {
     let (mut server, script, sockets) = crowd(Echo, 20);

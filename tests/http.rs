@@ -203,6 +203,16 @@ fn who_is_late_gets_a_408_and_who_is_one_too_many_a_503() {
     assert!(said.ends_with("busy: all 2 connections are in use"), "{said}");
 }
 
+/// A 408 answers a request; between two of them there is none.
+#[test]
+fn who_asks_for_nothing_is_told_nothing_when_its_time_is_up() {
+    let server = http(&["--idle-timeout=300ms"]);
+    let mut idle: TcpStream = server.connect();
+    let mut said = String::new();
+    idle.read_to_string(&mut said).expect("the end");
+    assert_eq!(said, "");
+}
+
 #[test]
 fn a_service_that_has_no_answer_for_this_framing_is_no_silence() {
     let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";

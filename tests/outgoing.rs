@@ -169,6 +169,36 @@ fn what_is_sent_before_the_answer_waits_and_comes_behind_the_greeting_in_order()
     assert_eq!(server.buffered_bytes(), 0);
 }
 
+/// Closes what it has opened.
+struct Leave;
+
+impl Service for Leave {
+    type Session = ();
+
+    fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        cx.close_after_flush();
+        Ok(())
+    }
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_was_sent_before_the_answer_is_not_written_behind_our_fin() {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let endpoint = server.add(Lines::default(), Leave, Limits::default()).expect("valid settings");
+    let id = server.connect(endpoint, addr(1));
+    server.send(id, b"too late").expect("it can be framed");
+    settle(&mut server);
+    script.answers(0, Ok(()));
+    settle(&mut server);
+    assert_eq!(script.sent(0), b"");
+    assert!(script.is_finished(0) && !script.is_closed(0), "it waits for the FIN of its peer");
+}
+
 #[test]
 fn what_is_sent_before_the_answer_is_bounded_as_output_is() {
     let small = Limits::default().output_high(100).output_low(50).output_max(200_000);

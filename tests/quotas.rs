@@ -112,6 +112,20 @@ fn messages_above_the_rate_wait_and_all_are_answered_in_order_at_the_rate() {
 }
 
 #[test]
+fn a_message_that_is_skipped_in_pieces_counts_once() {
+    let limits = Limits::default().messages_per_second(Some(Rate::per_second(1).burst(4)));
+    let (mut server, script) = serve(limits);
+    let socket = call_from(&mut server, &script, "127.0.0.1");
+    for piece in
+        ["a line that is much too ", "long, and longer, ", "and its end\n1\n", "2\n3\n", "4\n"]
+    {
+        script.peer_sends(socket, piece);
+        settle(&mut server);
+    }
+    assert_eq!(script.sent(socket), b"1\n2\n3\n", "the fifth message waits");
+}
+
+#[test]
 fn who_finishes_while_it_rests_is_answered_first_and_then_closed() {
     let rate = Rate::per_second(2).burst(1);
     let (mut server, script) = serve(Limits::default().messages_per_second(Some(rate)));
@@ -180,6 +194,20 @@ fn mistakes_above_the_rate_close_in_order() {
 }
 
 #[test]
+fn mistakes_count_for_the_connection_that_makes_them_and_only_once() {
+    let rate = Rate::per_second(1).burst(2);
+    let (mut server, script) = serve(Limits::default().errors_per_second(Some(rate)));
+    let bad = "much too long a line for this\n";
+    for _ in 0..5 {
+        let socket = script.call();
+        settle(&mut server);
+        script.peer_sends(socket, format!("{bad}{bad}"));
+        settle(&mut server);
+    }
+    assert_eq!((server.counters().open, closed_by(&server, CloseReason::Rate)), (5, 0));
+}
+
+#[test]
 fn at_the_cap_the_longest_silent_makes_room_and_who_just_spoke_never_does() {
     let limits = || Limits::default().max_connections(3).when_full(WhenFull::Evict);
     let (mut server, script) = serve(limits());
@@ -226,4 +254,43 @@ fn nobody_is_evicted_for_a_caller_who_is_not_there() {
     script.call();
     settle(&mut server);
     assert_eq!((server.counters().open, closed_by(&server, CloseReason::Evicted)), (2, 1));
+}
+
+/// Those we have called ourselves are ours to close.
+#[test]
+fn a_connection_that_we_opened_is_not_evicted() {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let limits = Limits::default().max_connections(2).when_full(WhenFull::Evict);
+    let endpoint = server.add(Lines::default(), Echo, limits).expect("valid settings");
+    server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
+    server.connect(endpoint, std::net::SocketAddr::from(([127, 0, 0, 1], 1)));
+    script.answers(0, Ok(()));
+    let accepted = call_from(&mut server, &script, "127.0.0.1");
+    pass(&mut server, &script, millis(10_000));
+    script.peer_sends(accepted, "hello\n");
+    script.call();
+    settle(&mut server);
+    assert_eq!((server.counters().open, closed_by(&server, CloseReason::Evicted)), (2, 0));
+    assert!(!script.is_closed(0));
+}
+
+/// As many as one turn accepts: the choice among more of them is another one.
+#[test]
+fn of_any_number_of_silent_ones_the_longest_silent_goes() {
+    for cap in [1, 127, 128, 129, 300] {
+        let limits = Limits::default().max_connections(cap).when_full(WhenFull::Evict);
+        let (mut server, script) = serve(limits);
+        let first = script.call();
+        settle(&mut server);
+        pass(&mut server, &script, millis(1000));
+        script.calls(1..cap);
+        settle(&mut server);
+        pass(&mut server, &script, millis(5000));
+        script.call();
+        settle(&mut server);
+        let evicted = closed_by(&server, CloseReason::Evicted);
+        assert_eq!((server.counters().open, evicted), (cap, 1), "{cap} connections");
+        assert!(script.is_closed(first), "{cap} connections");
+    }
 }

@@ -392,6 +392,18 @@ mod tests {
         }
     }
 
+    /// The caller behind a full queue is left to its SYN timer.
+    #[test]
+    fn as_many_callers_wait_as_the_backlog_says() {
+        let mut mio = Mio::new().unwrap();
+        let options = ListenOptions { backlog: 250, send_buffer: None, give_up: None };
+        let addr = "127.0.0.1:0".parse().unwrap();
+        let (_listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
+        let call = |_| Caller::connect_timeout(&addr, Duration::from_millis(900));
+        let callers: Vec<_> = (0..250).map_while(|n| call(n).ok()).collect();
+        assert_eq!(callers.len(), 250);
+    }
+
     #[test]
     fn a_caller_is_hung_up_on_with_the_reserve_and_the_reserve_comes_back() {
         let mut mio = Mio::new().unwrap();

@@ -241,4 +241,20 @@ mod tests {
         assert_eq!(quota.admits(addr, &limits, Duration::ZERO), Ok(()));
         assert_eq!(quota.admits(None, &limits, Duration::ZERO), Ok(()), "a Unix socket");
     }
+
+    /// A storm from many addresses must not cost a search for each.
+    #[test]
+    fn a_full_table_is_searched_for_who_rested_once_a_second() {
+        let limits = Limits::default().accepts_per_ip(Some(Rate::per_second(1000).burst(1)));
+        let mut quota = Quota::default();
+        let mut call = |n: usize, at: f64| {
+            let addr = Some(IpAddr::V4(Ipv4Addr::from_bits(n as u32)));
+            assert_eq!(quota.admits(addr, &limits, Duration::from_secs_f64(at)), Ok(()));
+            quota.accepts.len()
+        };
+        (0..MAX_ADDRESSES).for_each(|n| _ = call(n, 10.0));
+        assert_eq!(call(MAX_ADDRESSES, 10.0), MAX_ADDRESSES, "nobody has rested");
+        assert_eq!(call(MAX_ADDRESSES, 10.5), MAX_ADDRESSES, "all have, and nobody looks");
+        assert_eq!(call(MAX_ADDRESSES, 11.0), 1);
+    }
 }

@@ -420,4 +420,29 @@ mod tests {
         assert!(pool.is_over());
         assert_eq!((pool.relief(), pool.is_over()), (MIN - MIN / 10, false));
     }
+
+    #[test]
+    fn what_fits_when_it_is_moved_to_the_front_costs_no_memory() {
+        let mut pool = Pool::new();
+        let id = keep(&mut pool, &[7; 4096]);
+        pool.get_mut(id).consume(3000);
+        let info = allocation_counter::measure(|| {
+            assert_eq!(pool.extend(id, &[8; 900]), Ok(()));
+        });
+        assert_eq!((info.count_total, pool.held_bytes()), (0, 4096));
+        let info = allocation_counter::measure(|| {
+            assert_eq!(pool.extend(id, &[9; 4096 - 1096 - 900]), Ok(()));
+        });
+        assert_eq!((info.count_total, pool.held_bytes(), pool.free(id)), (0, 4096, 0));
+    }
+
+    #[test]
+    fn spare_memory_that_is_used_again_is_not_spare() {
+        let mut pool = Pool::new();
+        let ids = [10, 100, 1000].map(|len| keep(&mut pool, &vec![0; len]));
+        ids.into_iter().for_each(|id| pool.release(id));
+        assert_eq!(pool.spare_bytes, 64 + 128 + 1024);
+        keep(&mut pool, &[0; 100]);
+        assert_eq!(pool.spare_bytes, 64 + 1024);
+    }
 }

@@ -1183,6 +1183,39 @@ mod tests {
     }
 
     #[test]
+    fn what_is_thrown_away_is_no_message_that_could_be_late() {
+        let mut rig = Rig::new();
+        rig.received(b"hi\n");
+        rig.send(1);
+        rig.close(APP);
+        rig.received(b"more");
+        let clocks = Clocks { frame: Some(Duration::from_secs(30)), write: None };
+        let later = Tick::at(Duration::from_secs(1000));
+        assert_eq!(rig.conn.late(later, &clocks, &rig.pool), None);
+    }
+
+    #[test]
+    fn while_it_is_we_who_pause_the_peer_is_not_late() {
+        let mut rig = Rig::new();
+        rig.received(&b"0123456789\n".repeat(9));
+        rig.send(1);
+        assert!(!rig.conn.wants_read() && rig.conn.input.is_some());
+        let clocks = Clocks { frame: Some(Duration::from_secs(30)), write: None };
+        let later = Tick::at(Duration::from_secs(1000));
+        assert_eq!(rig.conn.late(later, &clocks, &rig.pool), None);
+    }
+
+    #[test]
+    fn as_many_bytes_are_thrown_away_as_may_be_and_not_one_more() {
+        let mut rig = Rig::new();
+        rig.close(APP);
+        rig.received(&vec![0; LINGER_BYTES]);
+        assert_eq!(rig.conn.life(), Life::Draining(APP));
+        rig.received(b"x");
+        assert_eq!(rig.conn.life(), Life::Closed(APP));
+    }
+
+    #[test]
     fn bytes_of_others_keep_their_place_and_stop_at_the_limit() {
         let mut rig = Rig::new();
         rig.received(b"reply\n");
@@ -1196,6 +1229,20 @@ mod tests {
         assert!(!queue(&mut rig, b"y"));
         assert_eq!(rig.conn.life(), Life::Closed(CloseReason::OutputCap));
         assert!(!queue(&mut rig, b"z"), "nobody is there");
+    }
+
+    #[test]
+    fn what_others_say_pauses_above_the_high_mark_and_nothing_at_all_does_not() {
+        for (len, paused) in [(0, false), (LIMITS.high, false), (LIMITS.high + 1, true)] {
+            let mut rig = Rig::new();
+            assert!(rig.conn.queue(&vec![b'x'; len], &LIMITS, &mut rig.pool, Tick::default()));
+            assert_eq!(
+                (rig.conn.wants_read(), rig.conn.wants_write()),
+                (!paused, len > 0),
+                "{len}"
+            );
+            assert_eq!(rig.conn.is_behind(&LIMITS, &rig.pool), paused, "{len}");
+        }
     }
 
     #[test]

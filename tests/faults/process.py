@@ -315,6 +315,11 @@ def f87(t):
                 check(server.ask(text) == text, "%s at %d: client %d", error, n, k)
             t.judge_now(server)
             runs += 1
+    # More in a row than are tried at once, and the client says nothing more.
+    server = t.serve(control=None, before=inject("sendto:error=ENOBUFS:when=1..5"))
+    with server.connect() as client:
+        client.sendall(b"hello\n")
+        check(read_exactly(client, 6) == b"hello\n", "no reply after five failed sends")
     # Short ones: the peer takes a little at a time.
     server = t.serve()
     with server.connect(rcvbuf=2048) as client:

@@ -136,7 +136,7 @@ impl Fates {
         fate.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Calls at a steady rate until it is told to stop.
+    /// Calls at a steady rate until it is told to stop. What is late is made up for.
     fn call_on(&self, addr: &str, every: Duration) {
         let mut next = Instant::now();
         while !self.stop.load(Ordering::Relaxed) {
@@ -156,15 +156,21 @@ impl Drop for Stop<'_> {
     }
 }
 
+const CALLERS: u32 = 8;
+const CALLS_PER_SECOND: u32 = 500;
+
 #[test]
 fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
     let restarts = times("ONELOOP_RESTARTS", 3);
     let mut server = Serving::start(&["-l", "127.0.0.1:0"]);
     let (addr, fates) = (server.addr.clone(), Fates::default());
     let mut pid = server.pid();
+    let began = Instant::now();
     thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| fates.call_on(&addr, Duration::from_millis(8)));
+        for _ in 0..CALLERS {
+            scope.spawn(|| {
+                fates.call_on(&addr, Duration::from_secs(1) * CALLERS / CALLS_PER_SECOND)
+            });
         }
         let _stop = Stop(&fates);
         for round in 0..restarts {
@@ -176,11 +182,13 @@ fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
             pid = successor(&starting);
         }
     });
+    let rate = fates.answered.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64();
     signal("TERM", pid);
     server.hear("[STOPPED]");
     let count = |fate: &AtomicU64| fate.load(Ordering::Relaxed);
     println!(
-        "{restarts} hot restarts: {} answered, {} refused, {} reset, {} unanswered",
+        "{restarts} hot restarts at {rate:.0} calls a second: {} answered, {} refused, \
+         {} reset, {} unanswered",
         count(&fates.answered),
         count(&fates.refused),
         count(&fates.reset),
@@ -191,7 +199,8 @@ fn hot_restarts_at_500_connects_a_second_refuse_and_reset_nobody() {
         [0; 3],
         "refused, reset, unanswered"
     );
-    assert!(count(&fates.answered) > u64::from(restarts) * 100);
+    // One that is not optimised, or a busy machine, may start too slowly for all of them.
+    assert!(rate > f64::from(CALLS_PER_SECOND) / 2.0, "{rate:.0} calls a second");
     assert_eq!(server.wait().code(), Some(0), "the first of them");
 }
 

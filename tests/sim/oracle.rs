@@ -39,6 +39,8 @@ pub(crate) struct Track {
     sent_before: u64,
     pub(crate) last_read: u64,
     pub(crate) unblocked: u64,
+    /// The turn in which it was told that there is room again.
+    pub(crate) unblocked_turn: u64,
     /// Bytes written since the write clock was set anew, and when that was.
     pub(crate) writes: bool,
     pub(crate) write_tally: usize,
@@ -203,8 +205,10 @@ impl World {
                     || (self.ledger.stopped && (plan.send_buffer < PROGRESS || blocks))
             }
             CloseReason::OutputCap => {
-                let behind = track.writes || socket.no_space || socket.write_failed;
-                behind || track.may_be_capped || plan.high < 40_000
+                // What is said to all may come to it before its turn, which would have made room.
+                let waits = track.unblocked_turn == self.turn;
+                let behind = track.writes || socket.no_space || socket.write_failed || waits;
+                behind || track.may_be_capped
             }
             CloseReason::MaxConnections => track.may_be_refused,
             CloseReason::RegisterFailed => track.may_be_unwatched,

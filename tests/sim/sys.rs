@@ -97,7 +97,7 @@ impl World {
         }
         if writable && socket.no_space {
             socket.no_space = false;
-            socket.track.unblocked = now;
+            (socket.track.unblocked, socket.track.unblocked_turn) = (now, turn);
         }
         self.ledger.events += 1;
         self.ledger.progress += 1;

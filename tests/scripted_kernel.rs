@@ -707,6 +707,35 @@ fn a_mute_listener_is_closed_at_its_cap_and_the_others_hear_everything() {
     assert!(server.counters().full >= 1);
 }
 
+/// Found by the simulation: what one turn has for a connection may be more than may wait
+/// for it, though nothing has to wait.
+#[test]
+fn whoever_takes_all_it_gets_is_sent_any_amount_in_one_turn() {
+    #[derive(Default)]
+    struct Flood(Vec<ConnId>);
+    impl Service for Flood {
+        type Session = ();
+        fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Result<(), EncodeError> {
+            self.0.push(cx.id());
+            Ok(())
+        }
+        fn message(
+            &mut self,
+            cx: &mut Context<'_>,
+            (): &mut (),
+            _: &[u8],
+        ) -> Result<(), EncodeError> {
+            (0..40).try_for_each(|_| cx.send(self.0[0], &[b'x'; 60_000]))
+        }
+    }
+    let (mut server, script) = lines(Flood::default());
+    let [good, talker] = [(); 2].map(|()| connect(&mut server, &script));
+    script.peer_sends(talker, "2.4 MB for the first\n");
+    settle(&mut server);
+    assert_eq!(script.sent(good).len(), 40 * 60_001);
+    assert_eq!(closed_by(&server, CloseReason::OutputCap), 0);
+}
+
 #[test]
 fn messages_reach_connections_of_another_endpoint_in_its_own_framing() {
     /// Passes what it hears to all of the other endpoint's connections.

@@ -93,8 +93,16 @@ pub(crate) trait Endpoint<Y: Sys> {
     /// service.
     fn end(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId, for_good: bool);
 
-    /// Queues a letter for `id`, to be sent when it is next served.
-    fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]);
+    /// Queues a letter for `id`, to be sent when it is next served; what is too large to
+    /// wait is sent now.
+    fn deliver(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        id: ConnId,
+        letter: &Letter,
+        bytes: &[u8],
+    );
 
     /// Sends messages for all connections to each.
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]);
@@ -223,6 +231,29 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
         self.addrs[key] = addr;
         self.pace.begin(key);
+    }
+
+    /// Where `id` is, if it still is. What waits for it leaves first, if its socket may have
+    /// room and the next `len` bytes would make it more than should wait: one turn can have
+    /// any amount for a connection, and whoever takes all it gets must not be closed for it.
+    fn make_way(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        id: ConnId,
+        len: usize,
+    ) -> Option<usize> {
+        let key = self.find(id)?;
+        let peer = &self.peers[key];
+        let queued = peer.conn.waiting(&work.pool);
+        if queued == 0 || queued + len <= self.output.high || peer.is_blocked() {
+            return Some(key);
+        }
+        self.visit(sys, work, key, |peer, sys, _, shared| {
+            peer.flush(sys, shared);
+            peer.conn.wants_resume(&shared.info.output, shared.pool)
+        });
+        self.find(id)
     }
 
     /// Closes those of its own that hold the most: in the middle of a letter to all, its
@@ -380,7 +411,14 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         });
     }
 
-    fn deliver(&mut self, work: &mut Workspace, id: ConnId, letter: &Letter, bytes: &[u8]) {
+    fn deliver(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        id: ConnId,
+        letter: &Letter,
+        bytes: &[u8],
+    ) {
         let bytes = &bytes[letter.range.clone()];
         if let Some(attempt) = self.dialer.find(id) {
             match attempt.queue(bytes, self.output.max, &mut work.pool, work.tick) {
@@ -389,14 +427,18 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             return;
         }
-        let Some(key) = self.find(id) else {
+        let Some(key) = self.make_way(sys, work, id, bytes.len()) else {
             self.counters.gone += letter.messages;
             return;
         };
         let peer = &mut self.peers[key];
         let ended = !peer.conn.life().speaks();
         let messages = letter.messages;
-        if peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick) {
+        let taken = match bytes.len() > self.output.high {
+            true => peer.push(sys, id, bytes, &self.output, &mut work.pool, work.tick),
+            false => peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick),
+        };
+        if taken {
             self.counters.traffic.messages_out += messages;
         } else if ended {
             self.counters.gone += messages;

@@ -695,7 +695,7 @@ impl<Y: Sys> Server<Y> {
             };
             let Some(endpoint) = self.endpoints.get_mut(usize::from(endpoint)) else { continue };
             match to {
-                Some(id) => endpoint.deliver(&mut self.work, id, &run[0], &bytes),
+                Some(id) => endpoint.deliver(&mut self.sys, &mut self.work, id, &run[0], &bytes),
                 None => endpoint.deliver_all(&mut self.sys, &mut self.work, run, &bytes),
             }
             if self.work.pool.is_tight() {

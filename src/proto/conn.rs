@@ -921,7 +921,7 @@ impl<T, C> Conn<T, C> {
     }
 
     /// Bytes that wait for room in the socket.
-    fn waiting(&self, pool: &Pool) -> usize {
+    pub fn waiting(&self, pool: &Pool) -> usize {
         self.output.map_or(0, |output| pool.get(output).waiting().len())
     }
 }

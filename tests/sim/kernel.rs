@@ -192,6 +192,8 @@ pub(crate) struct World {
     pub(crate) wire: Wire,
     pub(crate) rng: Rng,
     pub(crate) now: u64,
+    /// The time that the server was told last.
+    pub(crate) told_now: u64,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) peers: Vec<Option<Box<Peer>>>,
     pub(crate) listener: Listener,
@@ -227,6 +229,7 @@ impl World {
             wire,
             rng: Rng(plan.seed ^ 0xc0de_5eed),
             now: SECOND,
+            told_now: SECOND,
             sockets: Vec::new(),
             peers: Vec::new(),
             listener: Listener::default(),
@@ -397,7 +400,7 @@ impl World {
             return count;
         }
         socket.inbound.push(&bytes[..count]);
-        socket.track.last_sent = self.now;
+        socket.track.note_sent(self.now, self.told_now);
         self.tell(index);
         count
     }

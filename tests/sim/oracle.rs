@@ -35,7 +35,12 @@ pub(crate) struct Track {
     /// The peer is in the middle of a message since then.
     pub(crate) partial_since: Option<u64>,
     pub(crate) last_sent: u64,
+    /// The same of what was there when the turn began.
+    sent_before: u64,
+    pub(crate) last_read: u64,
     pub(crate) unblocked: u64,
+    /// The turn in which it was told that there is room again.
+    pub(crate) unblocked_turn: u64,
     /// Bytes written since the write clock was set anew, and when that was.
     pub(crate) writes: bool,
     pub(crate) write_tally: usize,
@@ -57,6 +62,20 @@ pub(crate) struct Track {
     pub(crate) over: Option<CloseReason>,
     /// It was closed with bytes that the server still had for it.
     pub(crate) left_behind: bool,
+}
+
+impl Track {
+    /// The peer sends something.
+    pub(crate) fn note_sent(&mut self, now: u64, told_now: u64) {
+        self.sent_before = self.known_sent(told_now);
+        self.last_sent = now;
+    }
+
+    /// When it last sent something, as far as the server can know: what comes while it is
+    /// closed for its silence comes too late.
+    pub(crate) fn known_sent(&self, told_now: u64) -> u64 {
+        if self.last_sent <= told_now { self.last_sent } else { self.sent_before }
+    }
 }
 
 /// What is common to all connections.
@@ -174,7 +193,10 @@ impl World {
                 let withheld = away && withholds.iter().any(|&fault| plan.chance(fault) > 0);
                 track.nonsense || track.was_late || late || withheld
             }
-            CloseReason::Idle => plan.idle_timeout.is_some_and(|idle| since(track.last_sent, idle)),
+            CloseReason::Idle => {
+                let heard = track.known_sent(self.told_now).max(track.last_read);
+                plan.idle_timeout.is_some_and(|idle| since(heard, idle))
+            }
             CloseReason::WriteStall => {
                 socket.no_space && since(track.write_since, plan.write_timeout)
                     || socket.write_failed
@@ -183,8 +205,10 @@ impl World {
                     || (self.ledger.stopped && (plan.send_buffer < PROGRESS || blocks))
             }
             CloseReason::OutputCap => {
-                let behind = track.writes || socket.no_space || socket.write_failed;
-                behind || track.may_be_capped || plan.high < 40_000
+                // What is said to all may come to it before its turn, which would have made room.
+                let waits = track.unblocked_turn == self.turn;
+                let behind = track.writes || socket.no_space || socket.write_failed || waits;
+                behind || track.may_be_capped
             }
             CloseReason::MaxConnections => track.may_be_refused,
             CloseReason::RegisterFailed => track.may_be_unwatched,

@@ -18,7 +18,7 @@ use oneloop::CloseReason;
 use super::kernel::{MILLI, SECOND, World};
 use super::plan::Fault;
 use super::rng::Rng;
-use super::wire::{Act, Codec, RECEIPT};
+use super::wire::{Act, RECEIPT};
 
 /// How one peer behaves.
 #[derive(Clone, Debug)]
@@ -433,8 +433,7 @@ impl Peer {
             self.scratch.clear();
             w.wire.payload(conn, self.next, &mut self.scratch);
             w.wire.codec.encode(&self.scratch, &mut self.out);
-            // A JSON document is whole without the line end behind it.
-            let tail = usize::from(w.wire.codec == Codec::Json);
+            let tail = w.wire.codec.tail();
             self.ends.push_back(self.begun + (self.out.len() - self.sent - tail) as u64);
             self.next += 1;
         }
@@ -467,8 +466,8 @@ impl Peer {
             track.sent += 1;
             whole = true;
         }
-        // The line end behind a JSON document is part of no message.
-        let tail = u64::from(w.wire.codec == Codec::Json && self.last_end > 0);
+        // The line end behind a JSON list is part of no message.
+        let tail = if self.last_end > 0 { w.wire.codec.tail() as u64 } else { 0 };
         let track = w.track(conn);
         let inside = !self.ends.is_empty() && begun > self.last_end + tail;
         if whole || count > 0 {

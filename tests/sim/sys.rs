@@ -97,7 +97,7 @@ impl World {
         }
         if writable && socket.no_space {
             socket.no_space = false;
-            socket.track.unblocked = now;
+            (socket.track.unblocked, socket.track.unblocked_turn) = (now, turn);
         }
         self.ledger.events += 1;
         self.ledger.progress += 1;
@@ -246,7 +246,9 @@ impl Sys for SimSys {
     }
 
     fn now(&mut self) -> Duration {
-        Duration::from_nanos(self.0.borrow().now)
+        let mut w = self.0.borrow_mut();
+        w.told_now = w.now;
+        Duration::from_nanos(w.now)
     }
 
     fn waker(&self) -> Waker {
@@ -474,6 +476,7 @@ impl World {
         let full = socket.inbound.len() >= capacity;
         into[..count].copy_from_slice(&socket.inbound.waiting()[..count]);
         socket.inbound.consume(count);
+        socket.track.last_read = self.told_now;
         self.ledger.bytes_read += count as u64;
         self.ledger.progress += 1;
         self.trace(12, count as u64);

@@ -2,7 +2,7 @@
 //! messages that tell whose they are.
 //!
 //! ```text
-//!  payload   kind(1) conn(8 hex) number(8 hex) filler(0..)      in JSON between quotes
+//!  payload   kind(1) conn(8 hex) number(8 hex) filler(0..)      in JSON a string, or in a list
 //! ```
 //!
 //! The library's framings are not used here: two that agree byte for byte were written
@@ -20,11 +20,14 @@ pub(crate) enum Codec {
     U32be,
     Varint,
     Netstring,
+    /// Strings: each needs something behind it, as all that is no list or object.
     Json,
+    /// Lists, which end themselves.
+    JsonList,
 }
 
 impl Codec {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Lines,
         Self::Nul,
         Self::U16le,
@@ -32,6 +35,7 @@ impl Codec {
         Self::Varint,
         Self::Netstring,
         Self::Json,
+        Self::JsonList,
     ];
 
     /// The same for the library.
@@ -43,14 +47,14 @@ impl Codec {
             Self::U32be => "u32be",
             Self::Varint => "varint",
             Self::Netstring => "netstring",
-            Self::Json => "json",
+            Self::Json | Self::JsonList => "json",
         }
     }
 
     pub(crate) fn encode(self, message: &[u8], out: &mut Vec<u8>) {
         let len = message.len();
         match self {
-            Self::Lines | Self::Nul | Self::Json => {}
+            Self::Lines | Self::Nul | Self::Json | Self::JsonList => {}
             Self::U16le => out.extend((len as u16).to_le_bytes()),
             Self::U32be => out.extend((len as u32).to_be_bytes()),
             Self::Varint => {
@@ -65,11 +69,25 @@ impl Codec {
         }
         out.extend_from_slice(message);
         match self {
-            Self::Lines | Self::Json => out.push(b'\n'),
+            Self::Lines | Self::Json | Self::JsonList => out.push(b'\n'),
             Self::Nul => out.push(0),
             Self::Netstring => out.push(b','),
             Self::U16le | Self::U32be | Self::Varint => {}
         }
+    }
+
+    /// What stands around the text of a message.
+    fn quotes(self) -> (&'static [u8], &'static [u8]) {
+        match self {
+            Self::Json => (b"\"", b"\""),
+            Self::JsonList => (b"[\"", b"\"]"),
+            _ => (b"", b""),
+        }
+    }
+
+    /// Bytes behind a message without which it is whole.
+    pub(crate) fn tail(self) -> usize {
+        usize::from(self == Self::JsonList)
     }
 
     /// The first message of `bytes`, and where the next one begins.
@@ -80,7 +98,7 @@ impl Codec {
         };
         match self {
             // JSON as the service encodes it: one to a line.
-            Self::Lines | Self::Json => end_at(b'\n').map(|end| (0..end, end + 1)),
+            Self::Lines | Self::Json | Self::JsonList => end_at(b'\n').map(|end| (0..end, end + 1)),
             Self::Nul => end_at(0).map(|end| (0..end, end + 1)),
             Self::U16le => sized(2, u16::from_le_bytes(bytes.get(..2)?.try_into().ok()?).into(), 0),
             Self::U32be => {
@@ -110,8 +128,8 @@ impl Codec {
             (Self::Varint, 0) => vec![0xff; 11],
             (Self::Netstring, 0) => b"99999999999999999999:".to_vec(),
             (Self::Netstring, 1) => b"-5:hello,".to_vec(),
-            (Self::Json, 0) => b"[".repeat(500),
-            (Self::Json, 1) => b"} nonsense".to_vec(),
+            (Self::Json | Self::JsonList, 0) => b"[".repeat(500),
+            (Self::Json | Self::JsonList, 1) => b"} nonsense".to_vec(),
             (Self::Lines | Self::Nul, 0) => vec![b'x'; rng.scale(1, 200_000) as usize],
             _ => wild,
         }
@@ -172,6 +190,8 @@ pub(crate) const FAN: u32 = 7;
 pub(crate) const RECEIPT: &[u8] = b"\"Msg received\"";
 /// Kind, connection and number.
 const HEADER: usize = 17;
+/// The most that stands around them.
+const QUOTES: usize = 4;
 
 /// What is said, and how, in one run.
 #[derive(Clone, Debug)]
@@ -232,7 +252,7 @@ impl Wire {
     /// Where the filler of a message begins, and how long it is.
     fn filler(&self, conn: u32, number: u32) -> &[u8] {
         let key = self.key(conn, number);
-        let overhead = HEADER + 2;
+        let overhead = HEADER + QUOTES;
         let longest = self.max - overhead;
         let len = match key % 64 {
             0 => longest,
@@ -246,10 +266,8 @@ impl Wire {
 
     /// Appends that message, without a frame.
     pub(crate) fn payload(&self, conn: u32, number: u32, out: &mut Vec<u8>) {
-        let quote = self.codec == Codec::Json;
-        if quote {
-            out.push(b'"');
-        }
+        let (before, behind) = self.codec.quotes();
+        out.extend_from_slice(before);
         out.push(self.act(conn, number) as u8);
         for shift in (0..8).rev() {
             out.push(b"0123456789abcdef"[(conn >> (4 * shift)) as usize & 15]);
@@ -258,20 +276,16 @@ impl Wire {
             out.push(b"0123456789abcdef"[(number >> (4 * shift)) as usize & 15]);
         }
         out.extend_from_slice(self.filler(conn, number));
-        if quote {
-            out.push(b'"');
-        }
+        out.extend_from_slice(behind);
     }
 
     /// Whose message it is: kind, connection, number. Every byte of it is checked.
     pub(crate) fn read(&self, message: &[u8]) -> Result<(u8, u32, u32), String> {
-        let inner = match self.codec {
-            Codec::Json => message
-                .strip_prefix(b"\"")
-                .and_then(|rest| rest.strip_suffix(b"\""))
-                .ok_or_else(|| format!("no quotes: {}", show(message)))?,
-            _ => message,
-        };
+        let (before, behind) = self.codec.quotes();
+        let inner = message
+            .strip_prefix(before)
+            .and_then(|rest| rest.strip_suffix(behind))
+            .ok_or_else(|| format!("no quotes: {}", show(message)))?;
         let hex = |range: std::ops::Range<usize>| {
             let digits = inner.get(range)?;
             digits.iter().try_fold(0u32, |sum, &b| Some(sum << 4 | (b as char).to_digit(16)?))
@@ -290,7 +304,7 @@ impl Wire {
     pub(crate) fn note(&self, kind: u8, conn: u32, number: u32, out: &mut Vec<u8>) {
         let from = out.len();
         self.payload(conn, number, out);
-        let at = from + usize::from(self.codec == Codec::Json);
+        let at = from + self.codec.quotes().0.len();
         out[at] = kind;
     }
 }

@@ -163,6 +163,22 @@ fn newcomers_wait_for_half_messages_a_second_or_two_and_then_the_largest_goes() 
     }
 }
 
+/// Those who want to grow have sent more than there is memory for.
+#[test]
+fn a_long_queue_of_newcomers_is_let_in_before_those_who_wait_to_grow_take_all_again() {
+    let (mut server, script, sockets) = crowd(Echo, 20);
+    begin(&mut server, &script, &sockets[..15]);
+    for &socket in &sockets[..15] {
+        script.peer_sends(socket, [b'x'; 30_000]);
+    }
+    script.calls(0..1000);
+    pass(&mut server, &script, Duration::from_millis(2100));
+    assert_eq!(server.counters().accepted, 1020);
+    pass(&mut server, &script, Duration::from_secs(1));
+    let held = server.buffered_bytes();
+    assert!(held > BUDGET / 10 * 9, "and those who wait go on: {held}");
+}
+
 #[test]
 fn a_message_that_waits_to_grow_gets_the_memory_of_the_largest_after_a_second_or_two() {
     let (mut server, script, sockets) = crowd(Echo, 20);

@@ -21,6 +21,10 @@ use crate::proto::budget::Budget;
 /// How long those wait who need memory, newcomers among them, while none is freed.
 const STANDSTILL: Duration = Duration::from_secs(1);
 
+/// For how long newcomers come first then: those who wait to grow would take all that was
+/// freed in one turn, which lets in no more of a long queue than a turn accepts.
+const NEWCOMERS_FIRST: Duration = Duration::from_millis(100);
+
 /// What one connection holds: bytes, endpoint, key. In this order the largest is last.
 pub(super) type Weight = (usize, u8, usize);
 
@@ -59,12 +63,17 @@ impl<Y: Sys> Server<Y> {
     /// Has those looked at again that could not be read for lack of memory, if there is
     /// some now.
     pub(super) fn feed_starved(&mut self) {
-        if self.work.pool.room_for_starved() {
+        if self.feeds_starved() {
             self.work.pool.forget_starved();
             for endpoint in &mut self.endpoints {
                 endpoint.requeue(&mut self.work);
             }
         }
+    }
+
+    /// Whether those can go on who could not be read.
+    pub(super) fn feeds_starved(&self) -> bool {
+        self.work.pool.room_for_starved() && self.feed_at <= self.work.now
     }
 
     /// Says that there is too little, and sees to it that nobody waits for ever for what
@@ -84,6 +93,7 @@ impl<Y: Sys> Server<Y> {
         if someone_waits && now.saturating_sub(since) >= STANDSTILL {
             self.tight_since = None;
             self.unload_largest();
+            self.feed_at = now + NEWCOMERS_FIRST;
         }
     }
 }

@@ -101,6 +101,8 @@ pub struct Server<Y: Sys = Mio> {
     sweeps_put_off: u32,
     /// Since when there is too little memory.
     pub(super) tight_since: Option<Duration>,
+    /// Not before this time is anyone read again who waits for memory.
+    pub(super) feed_at: Duration,
 }
 
 /// What belongs to the loop and is lent to each connection for its turn.
@@ -275,6 +277,7 @@ impl<Y: Sys> Server<Y> {
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
             tight_since: None,
+            feed_at: now,
         };
         server.memory_budget(Budget::DEFAULT);
         server
@@ -525,7 +528,7 @@ impl<Y: Sys> Server<Y> {
         let busy = self.more_events
             || !self.work.queue.is_empty()
             || self.work.post.has_letters()
-            || self.work.pool.room_for_starved()
+            || self.feeds_starved()
             || self.is_finished();
         if busy {
             return Some(Duration::ZERO);
@@ -541,7 +544,8 @@ impl<Y: Sys> Server<Y> {
         };
         let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
         let rested = self.work.resting.first().map(|&(at, _)| at);
-        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested];
+        let feed = self.work.pool.room_for_starved().then_some(self.feed_at);
+        let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested, feed];
         let first = clocks.into_iter().flatten().min()?;
         Some(first.saturating_sub(self.sys.now()))
     }

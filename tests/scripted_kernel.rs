@@ -725,7 +725,11 @@ fn whoever_takes_all_it_gets_is_sent_any_amount_in_one_turn() {
             (): &mut (),
             _: &[u8],
         ) -> Result<(), EncodeError> {
-            (0..40).try_for_each(|_| cx.send(self.0[0], &[b'x'; 60_000]))
+            // Some of it is said to all, behind what it is told alone.
+            (0..40).try_for_each(|n| match n % 4 {
+                0 => cx.send(self.0[0], &[b'x'; 60_000]),
+                _ => cx.broadcast(Audience::Others, &[b'x'; 60_000]),
+            })
         }
     }
     let (mut server, script) = lines(Flood::default());

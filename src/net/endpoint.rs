@@ -458,6 +458,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 continue;
             };
             let (slot, id) = self.names(key, generation);
+            if self.make_way(sys, work, slot, bytes.len()).is_none() {
+                continue;
+            }
             let peer = &mut self.peers[key];
             if !peer.conn.life().speaks() {
                 continue;

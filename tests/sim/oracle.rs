@@ -15,7 +15,7 @@ use oneloop::{CloseReason, Counters};
 
 use super::kernel::{FIXED, MILLI, SECOND, World};
 use super::plan::Fault;
-use super::wire::{Act, show};
+use super::wire::{Act, Codec, show};
 
 /// The account of one connection.
 #[derive(Debug, Default)]
@@ -36,7 +36,7 @@ pub(crate) struct Track {
     pub(crate) partial_since: Option<u64>,
     pub(crate) last_sent: u64,
     /// The same of what was there when the turn began.
-    sent_before: u64,
+    pub(crate) sent_before: u64,
     pub(crate) last_read: u64,
     pub(crate) unblocked: u64,
     /// The turn in which it was told that there is room again.
@@ -54,6 +54,8 @@ pub(crate) struct Track {
     pub(crate) may_be_refused: bool,
     /// A message took as long as its clock allows; the end may come later.
     pub(crate) was_late: bool,
+    /// It was silent as long as it may be; the same.
+    pub(crate) was_silent: bool,
     pub(crate) cut_off: bool,
     pub(crate) nonsense: bool,
     pub(crate) close_ordered: bool,
@@ -132,7 +134,8 @@ impl World {
         self.ledger.messages += 1;
         self.ledger.progress += 1;
         self.trace(7, u64::from(conn) << 32 | message.len() as u64);
-        let track = &self.sockets[conn as usize].track;
+        let (track, has_ended) =
+            (&self.sockets[conn as usize].track, self.sockets[conn as usize].fin_in);
         let (nonsense, number, sent) = (track.nonsense, track.delivered, track.sent);
         rule!("I5", track.opened && track.over.is_none(), "a message of {conn}, which is over");
         let read = self.wire.read(message);
@@ -150,7 +153,9 @@ impl World {
         );
         rule!(
             "I1",
-            number < sent,
+            // The end of the stream ends a string as well as the byte behind it does, and there
+            // is no byte of the string in between.
+            number < sent || number == sent && self.wire.codec == Codec::Json && has_ended,
             "message {number} of {conn} came before its end was sent: {:?} {:?}",
             self.sockets[conn as usize],
             self.peers[self.sockets[conn as usize].peer as usize]
@@ -160,6 +165,9 @@ impl World {
         let socket = &mut self.sockets[conn as usize];
         socket.told = if socket.told > 0 { turn } else { 0 };
         socket.track.delivered += 1;
+        if number == sent {
+            socket.track.partial_since = None;
+        }
         Some((self.wire.act(conn, number), number))
     }
 
@@ -178,7 +186,7 @@ impl World {
         rule!("I4", track.over.is_none(), "{conn} ends twice: {:?}, {reason}", track.over);
         let partial = track.partial_since;
         let eof = socket.fin_in && socket.inbound.is_empty() && partial.is_none();
-        let all = track.delivered == track.sent || track.nonsense;
+        let all = track.delivered >= track.sent || track.nonsense;
         let blocks = plan.chance(Fault::WriteBlock) + plan.chance(Fault::ShortWrite) > 0;
         let allowed = match reason {
             CloseReason::PeerEof => eof && all || track.nonsense,
@@ -195,10 +203,12 @@ impl World {
             }
             CloseReason::Idle => {
                 let heard = track.known_sent(self.told_now).max(track.last_read);
-                plan.idle_timeout.is_some_and(|idle| since(heard, idle))
+                track.was_silent || plan.idle_timeout.is_some_and(|idle| since(heard, idle))
             }
             CloseReason::WriteStall => {
-                socket.no_space && since(track.write_since, plan.write_timeout)
+                // Room that came while it was found late came too late.
+                let full = socket.no_space || track.unblocked_turn == self.turn;
+                full && since(track.write_since, plan.write_timeout)
                     || socket.write_failed
                     || track.may_fail
                     // Stopped for long, the loop gives one more chance, of one buffer.

@@ -458,7 +458,10 @@ impl Peer {
         self.begun += count;
         let (now, begun, limit) = (w.now, self.begun, w.plan.frame_timeout.as_nanos() as u64);
         let slack = w.ledger.slow + 100 * MILLI;
+        let idle = w.plan.idle_timeout;
         let track = w.track(conn);
+        let heard = track.sent_before.max(track.last_read);
+        track.was_silent |= idle.is_some_and(|idle| now + slack >= heard + idle.as_nanos() as u64);
         track.was_late |= track.partial_since.is_some_and(|from| now + slack >= from + limit);
         let mut whole = false;
         while self.ends.front().is_some_and(|&end| end <= begun) {

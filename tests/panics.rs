@@ -5,6 +5,7 @@
 mod support;
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,6 +112,23 @@ fn provoke(server: &mut Server<Script>, script: &Script, steps: &[&[u8]]) -> (us
         settle_with_panics(server);
     }
     (first, second)
+}
+
+/// Found by the simulation.
+#[test]
+fn what_was_queued_for_a_call_is_given_back_when_the_service_panics_at_its_answer() {
+    let script = Script::new();
+    let mut server = Server::with_sys(script.clone());
+    let service = Fragile { at: Call::Opened, opened: 0, closed: Rc::default() };
+    let endpoint = server.add(Lines::default(), service, Limits::default()).expect("valid");
+    let id = server.connect(endpoint, "127.0.0.1:1".parse::<SocketAddr>().expect("an address"));
+    server.send(id, b"a greeting").expect("there is room");
+    settle_with_panics(&mut server);
+    assert!(server.buffered_bytes() > 0, "it waits for the answer");
+    script.answers(0, Ok(()));
+    settle_with_panics(&mut server);
+    assert_eq!(closed_by(&server, CloseReason::HandlerPanic), 1);
+    assert_eq!(server.buffered_bytes(), 0);
 }
 
 #[test]

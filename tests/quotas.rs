@@ -140,6 +140,29 @@ fn who_finishes_while_it_rests_is_answered_first_and_then_closed() {
 }
 
 /// What is thrown away is no message.
+/// Found by the simulation: all that was read is answered, and what is left is with the
+/// kernel.
+#[test]
+fn what_waits_with_the_peer_for_its_rate_is_answered_before_a_shutdown_is_over() {
+    let limits = Limits::default().messages_per_second(Some(Rate::per_second(1)));
+    let (mut server, script) = serve(limits);
+    let socket = call_from(&mut server, &script, "127.0.0.1");
+    for line in ["1\n", "2\n3\n"] {
+        script.peer_sends(socket, line);
+        settle(&mut server);
+    }
+    assert_eq!(script.sent(socket), b"1\n");
+    server.shutdown();
+    settle(&mut server);
+    assert!(!script.is_finished(socket), "it has said more than is answered");
+    for _ in 0..3 {
+        pass(&mut server, &script, millis(1000));
+    }
+    assert_eq!(script.sent(socket), b"2\n3\n");
+    assert!(script.is_finished(socket));
+    assert_eq!(closed_by(&server, CloseReason::Shutdown), 1);
+}
+
 #[test]
 fn who_is_closed_by_its_last_message_for_now_needs_no_leave_to_finish() {
     let limits = Limits::default().messages_per_second(Some(Rate::per_second(1)));

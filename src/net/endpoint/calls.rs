@@ -109,7 +109,6 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
                 // What it has no room for any more ends it; that was counted as sent.
                 peer.push(sys, id, waiting.waiting(), output, shared.pool, tick);
                 shared.pool.restore(queued, waiting);
-                shared.pool.release(queued);
             }
             if attempt.finish {
                 peer.conn.finish(shared.pool);
@@ -117,6 +116,10 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             }
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
+        // Only here: a service that panics when it hears of the connection skips the rest.
+        if let Some(queued) = attempt.queued {
+            work.pool.release(queued);
+        }
     }
 
     /// A call comes to nothing: the service hears why.

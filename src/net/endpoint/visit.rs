@@ -54,7 +54,9 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         };
         let again = guard(abort, || {
             let again = act(peer, sys, &mut work.read, &mut shared);
-            if work.stopping && !again && peer.conn.is_idle() {
+            // Who rests was not asked yet whether there is more.
+            let rests = shared.allowance == 0;
+            if work.stopping && !again && !rests && peer.conn.is_idle() {
                 peer.conn.close(CloseReason::Shutdown, shared.pool);
                 peer.flush(sys, &mut shared);
                 return peer.readable && peer.conn.wants_read();

@@ -3,7 +3,8 @@
 import struct
 import time
 
-from harness import ascii8, case, check, close_all, line, read_all, read_exactly, talk, u32be
+from harness import (SAME_LENGTH, ascii8, case, check, close_all, line, read_all, read_exactly, talk,
+                     u32be)
 
 
 def refused(server, good, bad, what):
@@ -115,7 +116,7 @@ def f48(t):
         "json": b'{"a":"\\u00e9]"} ', "xml": b"<a b='>'><!-- > --><c/></a>",
     }
     for spec, frame in frames.items():
-        server = t.serve("-f", spec, control=None)
+        server = t.serve("-f", spec, control=frame, reply=SAME_LENGTH)
         whole = server.ask(frame * 2)
         check(whole.count(whole[:len(whole) // 2]) == 2, "%s: %r", spec, whole)
         with server.connect() as other:
@@ -185,7 +186,8 @@ def f52(t):
         ("nul", b"a\nb\0c\r\0", b"a\nb\0c\r\0", "peer_eof"),
     ]
     for spec, sent, wanted, reason in asked:
-        server = t.serve("-f", spec, control=None)
+        control = {"lines:crlf": b"x\r\n", "nul": b"x\0"}.get(spec, b"x\n")
+        server = t.serve("-f", spec, control=control)
         got = server.ask(sent)
         check(got == wanted, "%s: %r to %r", spec, got, sent)
         t.closes(server, **{reason: 1})

@@ -1,5 +1,6 @@
 """F76 to F91: the process, its host, its log, and everything at once."""
 
+import collections
 import fcntl
 import os
 import random
@@ -115,6 +116,8 @@ def f79(t):
 
 
 not_applicable("F80", "clocks that jump", "needs a clock of our own: the scripted kernel's tests")
+
+
 def newest(pid):
     """The process that a restart of `pid` has made, if it is there."""
     try:
@@ -132,41 +135,53 @@ def end(pid):
         pass
 
 
-@case("F81", "hot restart under connects")
+CALLERS, CALLS_A_SECOND = 8, 500
+
+
+@case("F81", "hot restart under 500 connects a second")
 def f81(t):
     if "SIGUSR2" not in t.help():
         raise Skipped("serve has no hot restart here")
     server = t.serve(control=None)
-    done, failed, stop = [0], [], threading.Event()
+    done, failed, stop = collections.Counter(), [], threading.Event()
 
-    def connects():
-        while not stop.wait(0.002):
+    def connects(number):
+        # At fixed times, so that a slow call does not lower the rate.
+        due = time.monotonic() + number / CALLS_A_SECOND
+        while not stop.wait(max(0, due - time.monotonic())):
+            due += CALLERS / CALLS_A_SECOND
             try:
                 check(server.ask(b"hello\n") == b"hello\n", "no reply")
-                done[0] += 1
+                done[number] += 1
             except (OSError, Failed) as why:
                 failed.append(why)
 
-    caller = threading.Thread(target=connects, daemon=True)
-    caller.start()
-    old, made = server.pid, []
+    callers = [threading.Thread(target=connects, args=(number,), daemon=True)
+               for number in range(CALLERS)]
+    begun = time.monotonic()
+    for caller in callers:
+        caller.start()
+    old, made, times = server.pid, [], 20 if t.long else 5
     try:
-        for n in range(5):
+        for n in range(times):
             before = len(server.heard("LISTENING"))
             os.kill(old, signal.SIGUSR2)
             server.hear("LISTENING", before + 1)
             old = int(until("a new process", lambda: newest(old)))
             made.append(old)
-        pause(0.2)
+            pause(0.2)
     finally:
+        took = time.monotonic() - begun
         stop.set()
-        caller.join(20)
+        for caller in callers:
+            caller.join(20)
         for pid in made:
             end(pid)
     server.process.wait(20)
     t.over(server)
-    check(not failed and done[0], "%d of %d failed: %s", len(failed), done[0], failed[:1])
-    return "5 restarts, %d connects, none failed" % done[0]
+    count = sum(done.values())
+    check(not failed and count, "%d of %d failed: %s", len(failed), count, failed[:1])
+    return "%d restarts, %d connects at %.0f a second, none failed" % (times, count, count / took)
 
 
 def storm(server, count, what):

@@ -26,7 +26,7 @@ use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::quota::{Pace, Quota};
-use super::relief::{Weight, largest_first};
+use super::relief::{Holder, Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
 use crate::proto::buffer::Pool;
@@ -111,7 +111,7 @@ pub(crate) trait Endpoint<Y: Sys> {
     fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>);
 
     /// Closes one that holds too much.
-    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize);
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, holder: Holder);
 
     /// Has each looked at that can be read, as if its event came again.
     fn requeue(&mut self, work: &mut Workspace);
@@ -261,11 +261,11 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
         let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
-        for (_, _, key) in largest_first(&mut weights) {
+        for (_, _, holder) in largest_first(&mut weights) {
             if work.pool.held_bytes() < below {
                 break;
             }
-            self.unload(sys, work, key);
+            self.unload(sys, work, holder);
         }
     }
 
@@ -500,12 +500,21 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>) {
-        let weights = self.peers.iter().map(|(key, peer)| (peer.conn.held_bytes(pool), key));
-        let holders = weights.filter(|(bytes, _)| *bytes > 0);
-        into.extend(holders.map(|(bytes, key)| (bytes, self.number, key)));
+        let slots = self.peers.iter();
+        let slots = slots.map(|(key, peer)| (peer.conn.held_bytes(pool), Holder::Slot(key)));
+        let calls = self.dialer.held(pool).map(|(bytes, number)| (bytes, Holder::Call(number)));
+        let holders = slots.chain(calls).filter(|(bytes, _)| *bytes > 0);
+        into.extend(holders.map(|(bytes, holder)| (bytes, self.number, holder)));
     }
 
-    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, holder: Holder) {
+        let key = match holder {
+            Holder::Slot(key) => key,
+            Holder::Call(number) => {
+                let id = ConnId::dialed(self.number, number);
+                return self.give_up(sys, work, id, CloseReason::Memory);
+            }
+        };
         self.visit(sys, work, key, |peer, _, _, shared| {
             peer.conn.fail(CloseReason::Memory, shared.pool);
             false

@@ -233,27 +233,21 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.pace.begin(key);
     }
 
-    /// Where `id` is, if it still is. What waits for it leaves first, if its socket may have
-    /// room and the next `len` bytes would make it more than should wait: one turn can have
-    /// any amount for a connection, and whoever takes all it gets must not be closed for it.
-    fn make_way(
-        &mut self,
-        sys: &mut Y,
-        work: &mut Workspace,
-        id: ConnId,
-        len: usize,
-    ) -> Option<usize> {
-        let key = self.find(id)?;
-        let peer = &self.peers[key];
+    /// Has what waits for a connection leave, if its socket may have room and the next `len`
+    /// bytes would make it more than should wait: one turn can have any amount for it, and
+    /// whoever takes all it gets must not be closed for that. The answer is whether it is
+    /// still there.
+    fn make_way(&mut self, sys: &mut Y, work: &mut Workspace, key: usize, len: usize) -> bool {
+        let Some(peer) = self.peers.get(key) else { return false };
         let queued = peer.conn.waiting(&work.pool);
         if queued == 0 || queued + len <= self.output.high || peer.is_blocked() {
-            return Some(key);
+            return true;
         }
         self.visit(sys, work, key, |peer, sys, _, shared| {
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
-        self.find(id)
+        self.peers.contains(key)
     }
 
     /// Closes those of its own that hold the most: in the middle of a letter to all, its
@@ -427,7 +421,8 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             return;
         }
-        let Some(key) = self.make_way(sys, work, id, bytes.len()) else {
+        let key = self.find(id).filter(|&key| self.make_way(sys, work, key, bytes.len()));
+        let Some(key) = key else {
             self.counters.gone += letter.messages;
             return;
         };
@@ -453,10 +448,12 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]) {
+        let all = letters.iter().map(|letter| letter.range.len()).sum();
         for key in self.keys() {
-            let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else {
+            if !self.make_way(sys, work, key, all) {
                 continue;
-            };
+            }
+            let generation = self.peers[key].generation;
             let (slot, id) = self.names(key, generation);
             let peer = &mut self.peers[key];
             if !peer.conn.life().speaks() {

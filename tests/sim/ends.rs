@@ -207,8 +207,9 @@ impl World {
             None => track.opened || self.ledger.stopping,
         };
         let waited = socket.fin_out && self.now + TICK >= socket.finished_at + SECOND;
-        let stalled = self.plan.write_timeout.as_nanos() as u64
-            <= self.now - track.write_since + TICK
+        // What began while a handler was slow began, to the loop, before that.
+        let blocked = self.now - track.write_since + TICK + self.ledger.slow;
+        let stalled = self.plan.write_timeout.as_nanos() as u64 <= blocked
             && (socket.no_space || socket.write_failed);
         let patient = waited || stalled || socket.bytes_read >= PATIENCE;
         rule!("I2", excused || at_once || patient, "{conn} is closed for nothing: {socket:?}");

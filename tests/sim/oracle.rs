@@ -58,6 +58,9 @@ pub(crate) struct Track {
     pub(crate) nonsense: bool,
     pub(crate) close_ordered: bool,
     pub(crate) finish_ordered: bool,
+    /// The turn in which that was, and the last message that was answered before it.
+    pub(crate) finish_turn: u64,
+    pub(crate) speaks_to: u32,
     pub(crate) opened: bool,
     pub(crate) over: Option<CloseReason>,
     /// How fast it speaks, and how often it is wrong.

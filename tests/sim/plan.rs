@@ -215,6 +215,7 @@ fn acts(rng: &mut Rng) -> [u32; Act::ALL.len()] {
             Act::Receipt | Act::Fan | Act::Send => 12_000,
             Act::Others | Act::Everyone | Act::Timer => 4000,
             Act::Call => 6000,
+            Act::FinishSelf => 1500,
             _ => 300,
         };
         if rng.below(3) == 0 {

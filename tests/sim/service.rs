@@ -167,6 +167,14 @@ impl Service for SimService {
         };
         let Some((act, number)) = heard else { return Ok(()) };
         session.last = number;
+        {
+            let mut w = self.world.borrow_mut();
+            let turn = w.turn;
+            let track = w.track(conn);
+            if !track.finish_ordered || track.finish_turn == turn {
+                track.speaks_to = number;
+            }
+        }
         // Before it has done anything, or when all is done.
         self.may_panic(conn);
         match act {
@@ -194,7 +202,11 @@ impl Service for SimService {
             }
             Act::FinishSelf => {
                 let mut w = self.world.borrow_mut();
-                w.track(conn).finish_ordered = true;
+                let turn = w.turn;
+                let track = w.track(conn);
+                if !track.finish_ordered {
+                    (track.finish_ordered, track.finish_turn) = (true, turn);
+                }
                 w.ledger.posts += 1;
                 cx.finish(cx.id());
             }

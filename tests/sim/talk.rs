@@ -61,6 +61,8 @@ impl Peer {
                 "I2: the reply to {expects} of {conn} is due, that to {number} of {whose} came"
             );
         }
+        let speaks_to = w.track(conn).speaks_to;
+        assert!(expects <= speaks_to, "I2: {conn} gets a reply to {expects} behind our end");
         assert!(self.copies < replies(w, expects), "I2: {conn} gets a reply too many");
         self.copies += 1;
         w.track(conn).got += 1;

@@ -38,9 +38,11 @@ impl World {
         self.trace(8, u64::from(conn) << 8 | reason as u64);
         let (now, stopping) = (self.now, self.ledger.stopping);
         let plan = &self.plan;
+        // So does what begins in a long turn.
+        let long = self.ledger.longest_turn.max(now - self.told_now);
         let since = |from: u64, limit: std::time::Duration| {
             // What begins while a handler is slow begins, to the loop, before that.
-            now.saturating_sub(from) + TICK + self.ledger.slow >= limit.as_nanos() as u64
+            now.saturating_sub(from) + TICK + self.ledger.slow + long >= limit.as_nanos() as u64
         };
         let socket = &self.sockets[conn as usize];
         let track = &socket.track;
@@ -60,11 +62,16 @@ impl World {
                 let away = self.ledger.stopped || self.ledger.slow > 0;
                 let withholds = [Fault::ReadBlock, Fault::ShortRead, Fault::Delay];
                 let withheld = away && withholds.iter().any(|&fault| plan.chance(fault) > 0);
-                track.nonsense || track.was_late || late || withheld
+                // Who is not read for want of memory can be late by that, too.
+                let starved = plan.memory.is_some() && !socket.inbound.is_empty();
+                track.nonsense || track.was_late || late || withheld || starved
             }
             CloseReason::Idle => {
-                let heard = track.known_sent(self.told_now).max(track.last_read);
-                plan.idle_timeout.is_some_and(|idle| since(heard, idle))
+                let heard = match socket.inbound.is_empty() {
+                    true => track.last_read,
+                    false => track.known_sent(self.told_now).max(track.last_read),
+                };
+                track.was_idle || plan.idle_timeout.is_some_and(|idle| since(heard, idle))
             }
             CloseReason::WriteStall => {
                 socket.no_space && since(track.write_since, plan.write_timeout)

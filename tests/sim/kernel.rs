@@ -290,7 +290,7 @@ impl World {
             return count;
         }
         socket.inbound.push(&bytes[..count]);
-        socket.track.note_sent(self.now, self.told_now);
+        socket.track.note_sent(self.now, self.told_now, self.plan.idle_timeout);
         self.tell(index);
         count
     }

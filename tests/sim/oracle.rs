@@ -10,6 +10,7 @@
 //! panics with what is wrong; the runner adds seed and command.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use oneloop::CloseReason;
 
@@ -54,6 +55,8 @@ pub(crate) struct Track {
     pub(crate) may_be_refused: bool,
     /// A message took as long as its clock allows; the end may come later.
     pub(crate) was_late: bool,
+    /// It said nothing for as long as that may be.
+    pub(crate) was_idle: bool,
     pub(crate) cut_off: bool,
     pub(crate) nonsense: bool,
     pub(crate) close_ordered: bool,
@@ -84,7 +87,9 @@ pub(crate) struct Track {
 
 impl Track {
     /// The peer sends something.
-    pub(crate) fn note_sent(&mut self, now: u64, told_now: u64) {
+    pub(crate) fn note_sent(&mut self, now: u64, told_now: u64, idle: Option<Duration>) {
+        let silent = now - self.last_sent + TICK;
+        self.was_idle |= idle.is_some_and(|idle| silent >= idle.as_nanos() as u64);
         self.sent_before = self.known_sent(told_now);
         self.last_sent = now;
     }
@@ -144,6 +149,7 @@ pub(crate) struct Ledger {
     pub(crate) freed: bool,
     /// Time that slow handlers took.
     pub(crate) slow: u64,
+    pub(crate) longest_turn: u64,
     /// The process was stopped at some time.
     pub(crate) stopped: bool,
     pub(crate) accepts_this_turn: u32,

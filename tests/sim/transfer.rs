@@ -78,6 +78,7 @@ impl World {
         for (fault, error) in [(Fault::WriteEintr, EINTR), (Fault::WriteNoBufs, 105)] {
             if self.strikes(fault, index) {
                 self.sockets[index as usize].write_failed = true;
+                self.note_written(index, bytes.len(), 0);
                 return Err(errno(error));
             }
         }

@@ -7,8 +7,8 @@ use super::kernel::{FIXED, SECOND, World};
 use super::oracle::rule;
 
 /// Reads of one connection in one turn: four for its own entry in the queue, when it has
-/// rested, and when a sweep tries again what was not written.
-const READS: u32 = 12;
+/// rested, when there is memory again, and when a sweep tries again what was not written.
+const READS: u32 = 16;
 /// And for each event, and each delivery, which gives those their turn who were sent something.
 const MORE_READS: u32 = 4;
 
@@ -50,6 +50,7 @@ impl World {
         let ledger = &mut self.ledger;
         (ledger.read_before, ledger.said_before) = (ledger.bytes_read, ledger.said);
         (ledger.posts, ledger.calling) = (0, counters.dialing);
+        ledger.longest_turn = ledger.longest_turn.max(self.now - self.told_now);
         self.turn += 1;
     }
 

@@ -74,11 +74,11 @@ impl World {
                 track.was_idle || plan.idle_timeout.is_some_and(|idle| since(heard, idle))
             }
             CloseReason::WriteStall => {
-                socket.no_space && since(track.write_since, plan.write_timeout)
+                // Room that came while it was found late came too late.
+                let full = socket.no_space || track.unblocked_turn == self.turn;
+                full && since(track.write_since, plan.write_timeout)
                     || socket.write_failed
                     || track.may_fail
-                    // It was held when it was told that there is room, and a handler was slow.
-                    || (self.ledger.slow > 0 && track.unblocked_turn == self.turn)
                     // Stopped for long, the loop gives one more chance, of one buffer.
                     || (self.ledger.stopped && (plan.send_buffer < PROGRESS || blocks))
             }

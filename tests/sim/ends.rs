@@ -36,22 +36,43 @@ impl World {
     pub(crate) fn close(&mut self, conn: u32, reason: CloseReason) {
         self.ledger.progress += 1;
         self.trace(8, u64::from(conn) << 8 | reason as u64);
+        let (now, socket) = (self.now, &self.sockets[conn as usize]);
+        let track = &socket.track;
+        rule!("I4", track.over.is_none(), "{conn} ends twice: {:?}, {reason}", track.over);
+        rule!("I2", self.is_true(conn, reason), "{conn} ends with {reason} at {now}: {socket:?}");
+        rule!(
+            "I15",
+            !track.panicked || reason == CloseReason::HandlerPanic,
+            "{conn} ends with {reason}, and its service panicked"
+        );
+        let in_time = self.is_in_time();
+        let endpoint = usize::from(socket.dialed);
+        if endpoint == 0 {
+            let host = self.host(conn);
+            self.hosts.leave(host);
+        }
+        self.ledger.live[endpoint] -= 1;
+        let track = self.track(conn);
+        (track.over, track.in_time) = (Some(reason), in_time);
+        self.ledger.mail.remove(&conn);
+    }
+
+    /// Whether `conn` can have ended for that reason.
+    fn is_true(&self, conn: u32, reason: CloseReason) -> bool {
         let (now, stopping) = (self.now, self.ledger.stopping);
         let plan = &self.plan;
-        // So does what begins in a long turn.
+        // What begins in a long turn, or while a handler is slow, begins, to the loop, before.
         let long = self.ledger.longest_turn.max(now - self.told_now);
         let since = |from: u64, limit: std::time::Duration| {
-            // What begins while a handler is slow begins, to the loop, before that.
             now.saturating_sub(from) + TICK + self.ledger.slow + long >= limit.as_nanos() as u64
         };
         let socket = &self.sockets[conn as usize];
         let track = &socket.track;
-        rule!("I4", track.over.is_none(), "{conn} ends twice: {:?}, {reason}", track.over);
         let partial = track.partial_since;
         let eof = socket.fin_in && socket.inbound.is_empty() && partial.is_none();
         let all = track.delivered == track.sent || track.nonsense;
         let blocks = plan.chance(Fault::WriteBlock) + plan.chance(Fault::ShortWrite) > 0;
-        let allowed = match reason {
+        match reason {
             CloseReason::PeerEof => eof && all || track.nonsense,
             CloseReason::Truncated => socket.fin_in && (partial.is_some() || track.nonsense),
             CloseReason::PeerReset => track.may_be_reset || track.may_fail,
@@ -98,23 +119,7 @@ impl World {
             CloseReason::AppClose => track.close_ordered,
             CloseReason::Shutdown => stopping && self.may_be_shut_down(socket),
             _ => false,
-        };
-        rule!("I2", allowed, "{conn} ends with {reason} at {now}: {socket:?}");
-        rule!(
-            "I15",
-            !track.panicked || reason == CloseReason::HandlerPanic,
-            "{conn} ends with {reason}, and its service panicked"
-        );
-        let in_time = self.is_in_time();
-        let endpoint = usize::from(socket.dialed);
-        if endpoint == 0 {
-            let host = self.host(conn);
-            self.hosts.leave(host);
         }
-        self.ledger.live[endpoint] -= 1;
-        let track = self.track(conn);
-        (track.over, track.in_time) = (Some(reason), in_time);
-        self.ledger.mail.remove(&conn);
     }
 
     /// Whether there may be so little memory that someone has to go: at least nine tenths

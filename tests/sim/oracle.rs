@@ -218,6 +218,25 @@ impl World {
         Some((self.wire.act(conn, number), number))
     }
 
+    /// The service answers that message; once we have finished, the answer goes nowhere.
+    pub(crate) fn note_answer(&mut self, conn: u32, number: u32) {
+        let turn = self.turn;
+        let track = self.track(conn);
+        if !track.finish_ordered || track.finish_turn == turn {
+            track.speaks_to = number;
+        }
+    }
+
+    /// The service orders that we finish, which is done when the turn is over at the latest.
+    pub(crate) fn note_finish(&mut self, conn: u32) {
+        let turn = self.turn;
+        let track = self.track(conn);
+        if !track.finish_ordered {
+            (track.finish_ordered, track.finish_turn) = (true, turn);
+        }
+        self.ledger.posts += 1;
+    }
+
     /// The peer of `conn` reads a message that the server sent.
     pub(crate) fn heard(&mut self, conn: u32, message: &[u8], endpoint: usize) -> (u8, u32, u32) {
         self.ledger.progress += 1;

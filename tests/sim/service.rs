@@ -167,14 +167,7 @@ impl Service for SimService {
         };
         let Some((act, number)) = heard else { return Ok(()) };
         session.last = number;
-        {
-            let mut w = self.world.borrow_mut();
-            let turn = w.turn;
-            let track = w.track(conn);
-            if !track.finish_ordered || track.finish_turn == turn {
-                track.speaks_to = number;
-            }
-        }
+        self.world.borrow_mut().note_answer(conn, number);
         // Before it has done anything, or when all is done.
         self.may_panic(conn);
         match act {
@@ -201,13 +194,7 @@ impl Service for SimService {
                 cx.close_after_flush();
             }
             Act::FinishSelf => {
-                let mut w = self.world.borrow_mut();
-                let turn = w.turn;
-                let track = w.track(conn);
-                if !track.finish_ordered {
-                    (track.finish_ordered, track.finish_turn) = (true, turn);
-                }
-                w.ledger.posts += 1;
+                self.world.borrow_mut().note_finish(conn);
                 cx.finish(cx.id());
             }
             Act::Timer => {

@@ -4,6 +4,7 @@
 //! ```console
 //! $ cargo run --release --example oneloop-sim -- --seeds 0..1000
 //! $ cargo run --release --example oneloop-sim -- --minutes 60
+//! $ cargo run --release --example oneloop-sim -- --enough 100000000,500000000
 //! $ cargo run --release --example oneloop-sim -- --seed 17 --events 4000 --without reset
 //! ```
 //!
@@ -28,6 +29,8 @@ struct Job {
     seeds: std::ops::Range<u64>,
     events: u64,
     time: Option<Duration>,
+    /// Messages and events after which it is enough, if that is said.
+    enough: Option<(u64, u64)>,
     change: Vec<(String, String)>,
     shrinks: bool,
     small: bool,
@@ -60,7 +63,8 @@ fn main() -> ExitCode {
     }
     let (begin, mut sum, mut failed, mut seeds) = (Instant::now(), Report::default(), 0, 0u64);
     for seed in job.seeds.clone() {
-        if job.time.is_some_and(|time| begin.elapsed() >= time) {
+        let enough = |(messages, events)| sum.messages >= messages && sum.events >= events;
+        if job.time.is_some_and(|time| begin.elapsed() >= time) || job.enough.is_some_and(enough) {
             break;
         }
         let plan = match plan(&job, seed) {
@@ -71,6 +75,9 @@ fn main() -> ExitCode {
             }
         };
         seeds += 1;
+        if seeds % 10_000 == 0 {
+            eprintln!("{seeds} seeds, {} events, {} messages", sum.events, sum.messages);
+        }
         match attempt(&plan) {
             Ok(report) => sum.add(&report),
             Err(text) => {
@@ -99,6 +106,14 @@ fn tell(sum: &Report, seeds: u64, took: Duration) {
         sum.calls,
         rate(sum.calls),
         sum.turns
+    );
+    let ends = oneloop::CloseReason::ALL.iter().zip(sum.ends).filter(|(_, count)| *count > 0);
+    let ends: Vec<String> = ends.map(|(reason, count)| format!("{reason} {count}")).collect();
+    println!("ends: {}", ends.join(", "));
+    println!(
+        "{} turns began with nine tenths of the memory in use, {} callers were hung up on for \
+         their address, {} records of the log were checked",
+        sum.tight, sum.hung_up, sum.records
     );
     println!(
         "{:.1} simulated hours, {} connections, {} messages delivered and {} heard back: \
@@ -129,6 +144,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
         seeds: 0..1000,
         events: 5000,
         time: None,
+        enough: None,
         change: Vec::new(),
         shrinks: true,
         small: false,
@@ -160,11 +176,16 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Job, String> {
                 job.time = Some(Duration::from_secs(60 * number(&value)?));
                 job.seeds.end = u64::MAX;
             }
+            "--enough" => {
+                let (messages, events) = value.split_once(',').ok_or("--enough MESSAGES,EVENTS")?;
+                job.enough = Some((number(messages)?, number(events)?));
+                job.seeds.end = u64::MAX;
+            }
             "--peers" | "--messages" | "--without" => job.change.push((name, value)),
             _ => {
                 return Err(format!(
                     "{name}: not one of --seed N, --seeds FROM..TO, --events N, --minutes N, \
-                     --peers N, --messages N, --without WORD,..., --small, --as-it-is, --crowd N"
+                     --enough MESSAGES,EVENTS, --peers N, --messages N, --without WORD,..., --small, --as-it-is, --crowd N"
                 ));
             }
         }

@@ -208,3 +208,22 @@ fn peers_that_read_nothing_of_a_broadcast_stay_within_the_budget_and_readers_hea
     assert!(closed_by(&server, CloseReason::Memory) > 0);
     assert!(!script.is_closed(reader) && !script.is_closed(speaker));
 }
+
+/// Found by the simulation: what waits for a call to be answered was counted, but nobody
+/// who held it could be closed, so others were.
+#[test]
+fn what_waits_for_a_call_to_be_answered_goes_first_if_it_is_the_largest() {
+    let (mut server, script, sockets) = crowd(Echo, 4);
+    begin(&mut server, &script, &sockets);
+    let caller = server.add(Lines::default(), Echo, Limits::default()).expect("valid");
+    let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 9));
+    let id = server.connect(caller, addr);
+    for _ in 0..2 {
+        server.send(id, &[b'x'; 50_000]).expect("there is room");
+    }
+    settle(&mut server);
+    let counters = server.counters();
+    assert_eq!((counters.open, counters.dialing), (4, 0), "{counters:?}");
+    assert_eq!(closed_by(&server, CloseReason::Memory), 1);
+    assert_eq!(server.buffered_bytes(), 4 * EACH);
+}

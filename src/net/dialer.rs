@@ -77,6 +77,12 @@ impl<R> Dialer<R> {
         self.attempts.keys().map(|&number| ConnId::dialed(endpoint, number)).collect()
     }
 
+    /// What is to be sent holds so many bytes of memory, by the number of the call.
+    pub(crate) fn held(&self, pool: &Pool) -> impl Iterator<Item = (usize, u32)> {
+        let queued = |attempt: &Attempt<R>| attempt.queued.map_or(0, |id| pool.size(id));
+        self.attempts.iter().map(move |(&number, attempt)| (queued(attempt), number))
+    }
+
     pub(crate) fn begin(&mut self, id: ConnId, dial: Dial, fate: Option<CloseReason>) {
         let attempt = Attempt {
             dial,

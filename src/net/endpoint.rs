@@ -26,7 +26,7 @@ use super::kernel::Mio;
 use super::limits::{Limits, WhenFull};
 use super::peer::Peer;
 use super::quota::{Pace, Quota};
-use super::relief::{Weight, largest_first};
+use super::relief::{Holder, Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
 use crate::proto::buffer::Pool;
@@ -111,7 +111,7 @@ pub(crate) trait Endpoint<Y: Sys> {
     fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>);
 
     /// Closes one that holds too much.
-    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize);
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, holder: Holder);
 
     /// Has each looked at that can be read, as if its event came again.
     fn requeue(&mut self, work: &mut Workspace);
@@ -233,27 +233,21 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         self.pace.begin(key);
     }
 
-    /// Where `id` is, if it still is. What waits for it leaves first, if its socket may have
-    /// room and the next `len` bytes would make it more than should wait: one turn can have
-    /// any amount for a connection, and whoever takes all it gets must not be closed for it.
-    fn make_way(
-        &mut self,
-        sys: &mut Y,
-        work: &mut Workspace,
-        id: ConnId,
-        len: usize,
-    ) -> Option<usize> {
-        let key = self.find(id)?;
-        let peer = &self.peers[key];
+    /// Has what waits for a connection leave, if its socket may have room and the next `len`
+    /// bytes would make it more than should wait: one turn can have any amount for it, and
+    /// whoever takes all it gets must not be closed for that. The answer is whether it is
+    /// still there.
+    fn make_way(&mut self, sys: &mut Y, work: &mut Workspace, key: usize, len: usize) -> bool {
+        let Some(peer) = self.peers.get(key) else { return false };
         let queued = peer.conn.waiting(&work.pool);
         if queued == 0 || queued + len <= self.output.high || peer.is_blocked() {
-            return Some(key);
+            return true;
         }
         self.visit(sys, work, key, |peer, sys, _, shared| {
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
-        self.find(id)
+        self.peers.contains(key)
     }
 
     /// Closes those of its own that hold the most: in the middle of a letter to all, its
@@ -261,11 +255,11 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
         let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
-        for (_, _, key) in largest_first(&mut weights) {
+        for (_, _, holder) in largest_first(&mut weights) {
             if work.pool.held_bytes() < below {
                 break;
             }
-            self.unload(sys, work, key);
+            self.unload(sys, work, holder);
         }
     }
 
@@ -427,7 +421,8 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             return;
         }
-        let Some(key) = self.make_way(sys, work, id, bytes.len()) else {
+        let key = self.find(id).filter(|&key| self.make_way(sys, work, key, bytes.len()));
+        let Some(key) = key else {
             self.counters.gone += letter.messages;
             return;
         };
@@ -453,14 +448,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]) {
+        let all = letters.iter().map(|letter| letter.range.len()).sum();
         for key in self.keys() {
-            let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else {
-                continue;
-            };
-            let (slot, id) = self.names(key, generation);
-            if self.make_way(sys, work, slot, bytes.len()).is_none() {
+            if !self.make_way(sys, work, key, all) {
                 continue;
             }
+            let generation = self.peers[key].generation;
+            let (slot, id) = self.names(key, generation);
             let peer = &mut self.peers[key];
             if !peer.conn.life().speaks() {
                 continue;
@@ -503,12 +497,21 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     }
 
     fn weigh(&self, pool: &Pool, into: &mut Vec<Weight>) {
-        let weights = self.peers.iter().map(|(key, peer)| (peer.conn.held_bytes(pool), key));
-        let holders = weights.filter(|(bytes, _)| *bytes > 0);
-        into.extend(holders.map(|(bytes, key)| (bytes, self.number, key)));
+        let slots = self.peers.iter();
+        let slots = slots.map(|(key, peer)| (peer.conn.held_bytes(pool), Holder::Slot(key)));
+        let calls = self.dialer.held(pool).map(|(bytes, number)| (bytes, Holder::Call(number)));
+        let holders = slots.chain(calls).filter(|(bytes, _)| *bytes > 0);
+        into.extend(holders.map(|(bytes, holder)| (bytes, self.number, holder)));
     }
 
-    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+    fn unload(&mut self, sys: &mut Y, work: &mut Workspace, holder: Holder) {
+        let key = match holder {
+            Holder::Slot(key) => key,
+            Holder::Call(number) => {
+                let id = ConnId::dialed(self.number, number);
+                return self.give_up(sys, work, id, CloseReason::Memory);
+            }
+        };
         self.visit(sys, work, key, |peer, _, _, shared| {
             peer.conn.fail(CloseReason::Memory, shared.pool);
             false

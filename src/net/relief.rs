@@ -25,8 +25,18 @@ const STANDSTILL: Duration = Duration::from_secs(1);
 /// freed in one turn, which lets in no more of a long queue than a turn accepts.
 const NEWCOMERS_FIRST: Duration = Duration::from_millis(100);
 
-/// What one connection holds: bytes, endpoint, key. In this order the largest is last.
-pub(super) type Weight = (usize, u8, usize);
+/// What one connection holds: bytes, endpoint, and which one. In this order the largest is
+/// last.
+pub(super) type Weight = (usize, u8, Holder);
+
+/// Who holds memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// The connection of that slot.
+    Slot(usize),
+    /// A call that nobody has answered, for what is to be sent then: its number.
+    Call(u32),
+}
 
 impl<Y: Sys> Server<Y> {
     /// Memory that waiting input and output of all connections may take together, in
@@ -52,11 +62,11 @@ impl<Y: Sys> Server<Y> {
         for endpoint in &self.endpoints {
             endpoint.weigh(&self.work.pool, &mut weights);
         }
-        for (_, endpoint, key) in largest_first(&mut weights) {
+        for (_, endpoint, holder) in largest_first(&mut weights) {
             if self.work.pool.held_bytes() < below {
                 break;
             }
-            self.endpoints[usize::from(endpoint)].unload(&mut self.sys, &mut self.work, key);
+            self.endpoints[usize::from(endpoint)].unload(&mut self.sys, &mut self.work, holder);
         }
     }
 

@@ -106,8 +106,8 @@ pub trait Service {
     }
 
     /// The connection is over; called once for each that was opened, and for each of
-    /// ours that could not be, with [`CloseReason::ConnectFailed`]. Replies go nowhere any
-    /// more, messages to others do. Default: nothing.
+    /// ours that could not be, mostly with [`CloseReason::ConnectFailed`]. Replies go
+    /// nowhere any more, messages to others do. Default: nothing.
     fn closed(
         &mut self,
         _cx: &mut Context<'_>,

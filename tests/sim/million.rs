@@ -35,6 +35,7 @@ fn quiet_plan(connections: usize) -> Plan {
     plan.max_connections = connections;
     (plan.send_buffer, plan.receive_buffer, plan.batch) = (64 << 10, 64 << 10, 1024);
     plan.call_time = 0;
+    (plan.per_ip, plan.accept_rate) = (None, None);
     plan
 }
 

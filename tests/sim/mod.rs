@@ -9,29 +9,42 @@
 //! One run has three parts: faults, as many events as the plan says; healing, in which
 //! all that is honest must come to its end; shutdown, after which nothing may be left.
 //! A run depends on its plan alone. This file knows the order of the parts, the others
-//! know one thing each.
+//! know one thing each: `plan` what is drawn, `kernel`, `socket`, `sys`, `edges` and
+//! `transfer` the kernel, `peers`, `script`, `talk` and `wire` who calls, `oracle`, `ends`,
+//! `sleep`, `turn`, `quota` and `log` what must hold.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use oneloop::{AnyFraming, Limits, Server, WhenFull};
+use oneloop::{AnyFraming, CloseReason, EndpointId, Limits, Prefix, Server};
 
 pub(crate) mod cover;
+pub(crate) mod edges;
+pub(crate) mod ends;
 pub(crate) mod kernel;
+pub(crate) mod log;
 pub(crate) mod million;
 pub(crate) mod oracle;
 pub(crate) mod peers;
 pub(crate) mod plan;
+pub(crate) mod quota;
 pub(crate) mod rng;
+pub(crate) mod script;
 pub(crate) mod service;
 pub(crate) mod shrink;
+pub(crate) mod sleep;
+pub(crate) mod socket;
 pub(crate) mod sys;
+pub(crate) mod talk;
+pub(crate) mod transfer;
+pub(crate) mod turn;
 pub(crate) mod wire;
 
 use cover::Cover;
 use kernel::{SECOND, World};
 use peers::Peer;
 use plan::{Fault, Plan};
+use quota::Pace;
 use service::SimService;
 use sys::SimSys;
 
@@ -46,6 +59,13 @@ pub(crate) struct Report {
     pub(crate) connections: u64,
     pub(crate) seconds: u64,
     pub(crate) hash: u64,
+    /// Turns that began with nine tenths of the memory in use.
+    pub(crate) tight: u64,
+    pub(crate) hung_up: u64,
+    /// Records of the log that were checked.
+    pub(crate) records: u64,
+    /// Ends, by reason.
+    pub(crate) ends: [u64; CloseReason::ALL.len()],
     pub(crate) cover: Cover,
 }
 
@@ -59,14 +79,25 @@ impl Report {
         self.connections += other.connections;
         self.seconds += other.seconds;
         self.hash ^= other.hash;
+        self.tight += other.tight;
+        self.hung_up += other.hung_up;
+        self.records += other.records;
+        for (sum, count) in self.ends.iter_mut().zip(other.ends) {
+            *sum += count;
+        }
         self.cover.add(&other.cover);
     }
 }
+
+/// Calls into the kernel for each event, message and reply, at most, and some to begin with.
+const WORK: u64 = 8;
 
 /// A server on a simulated kernel.
 struct Run {
     world: Rc<RefCell<World>>,
     server: Server<SimSys>,
+    names: service::Names,
+    listener: EndpointId,
 }
 
 /// Runs `plan` to its end.
@@ -75,11 +106,14 @@ struct Run {
 ///
 /// An invariant does not hold; the text says which.
 pub(crate) fn run(plan: &Plan) -> Report {
+    log::watch();
     let mut run = Run::new(plan);
     run.misbehave();
     run.heal();
     run.stop();
     let w = run.world.borrow();
+    let (calls, work) = (w.ledger.calls, w.ledger.events + w.ledger.messages + w.ledger.replies);
+    assert!(calls <= WORK * work + 10_000, "I16: {calls} calls for {work} events and messages");
     Report {
         events: w.ledger.events,
         calls: w.ledger.calls,
@@ -89,6 +123,10 @@ pub(crate) fn run(plan: &Plan) -> Report {
         connections: w.sockets.len() as u64,
         seconds: w.now / SECOND,
         hash: w.hash,
+        tight: w.ledger.tight_turns,
+        hung_up: w.ledger.hung_up,
+        records: log::take_records(),
+        ends: run.server.counters().closed,
         cover: w.cover.clone(),
     }
 }
@@ -100,15 +138,21 @@ impl Run {
         let framing = || {
             AnyFraming::from_spec(plan.codec.spec(), Some(plan.max_message)).expect("a valid SPEC")
         };
+        let prefix: Prefix = "2001:db8::/64".parse().expect("a prefix");
         let limits = Limits::default()
-            .abort_on_panic(true)
+            .abort_on_panic(plan.chance(Fault::HandlerPanic) == 0)
             .max_connections(plan.max_connections)
-            .when_full(if plan.refuse { WhenFull::Refuse } else { WhenFull::Wait })
+            .when_full(plan.when_full)
             .output_high(plan.high)
             .output_low(plan.high / 2)
             .frame_timeout(Some(plan.frame_timeout))
             .write_timeout(Some(plan.write_timeout))
-            .idle_timeout(plan.idle_timeout);
+            .idle_timeout(plan.idle_timeout)
+            .max_per_ip(plan.per_ip)
+            .accepts_per_ip(plan.accept_rate.map(Pace::rate))
+            .exempt(if plan.exempt { vec![prefix] } else { Vec::new() })
+            .messages_per_second(plan.message_rate.map(Pace::rate))
+            .errors_per_second(plan.error_rate.map(Pace::rate));
         let names = service::Names::default();
         // Endpoints are numbered from 0 on; the second one, which calls, is added first in
         // a server of its own to learn its name.
@@ -128,24 +172,36 @@ impl Run {
         let first = server.add(framing(), service(0), limits.clone()).expect("valid settings");
         let second = server.add(framing(), service(1), limits).expect("valid settings");
         assert_eq!(second, caller);
-        server.listen(first, "127.0.0.1:7000").expect("the kernel listens anywhere");
+        server.drain_timeout(plan.drain);
+        if let Some(bytes) = plan.memory {
+            server.memory_budget(bytes);
+        }
+        // Whoever is told that it does not work may try again.
+        let listens = (0..1000).any(|_| server.listen(first, "127.0.0.1:7000").is_ok());
+        assert!(listens && world.borrow().listening, "I4: no listener");
         {
             let mut w = world.borrow_mut();
             for index in 0..plan.peers as u32 {
-                let peer = Peer::new(index, plan.seed, plan.messages, plan.herd, false);
+                let peer = Peer::new(index, plan, false);
                 w.peers.push(Some(Box::new(peer)));
                 let from = if plan.herd { 0 } else { w.rng.scale(1, SECOND) };
                 let time = w.now + from;
                 w.schedule(index, time);
             }
         }
-        Self { world, server }
+        Self { world, server, names, listener: first }
     }
 
     /// One turn, and what must hold after it. True: the server has finished.
     fn turn(&mut self) -> bool {
-        self.world.borrow_mut().asleep = false;
+        {
+            let mut w = self.world.borrow_mut();
+            (w.asleep, w.ledger.no_host) = (false, true);
+        }
         let turn = self.server.turn(None).expect("I15: wait fails with EINTR at most");
+        if let Some(text) = log::take_wrong() {
+            panic!("{text}");
+        }
         let (counters, buffered) = (self.server.counters(), self.server.buffered_bytes());
         let mut w = self.world.borrow_mut();
         assert!(w.turn < 1_000_000 + 100 * w.plan.events, "I9: no end in sight");
@@ -170,7 +226,6 @@ impl Run {
                 return;
             }
             if w.hits(Fault::Command) {
-                w.cover.note(Fault::Command, cover::Stage::Idle);
                 drop(w);
                 self.command();
             }
@@ -180,9 +235,45 @@ impl Run {
     /// Another thread asks for something.
     fn command(&mut self) {
         let handle = self.server.handle();
+        let mut said = 0;
+        {
+            let mut w = self.world.borrow_mut();
+            let (what, names) = (w.rng.below(4), self.names.borrow());
+            let at = w.rng.below(names.len() as u64) as usize;
+            let mut text = Vec::new();
+            match (what, names.get(at)) {
+                (0, Some(&(id, conn))) => {
+                    let stage = w.sockets[conn as usize].stage();
+                    w.cover.note(Fault::Command, stage);
+                    w.wire.note(b'H', conn, 0, &mut text);
+                    said = text.len() as u64 + 32;
+                    handle.send(id, text).expect("the server is there");
+                }
+                (1, Some(&(id, conn))) => {
+                    let stage = w.sockets[conn as usize].stage();
+                    w.cover.note(Fault::Command, stage);
+                    w.track(conn).close_ordered = true;
+                    handle.close(id).expect("the server is there");
+                }
+                (2, _) => {
+                    let number = w.ledger.shouts;
+                    w.ledger.shouts += 1;
+                    w.wire.note(b'B', 0, number, &mut text);
+                    said = (text.len() as u64 + 32) * (w.ledger.live[0] as u64 + 8);
+                    handle.broadcast(self.listener, text).expect("the server is there");
+                }
+                _ => w.cover.note(Fault::Command, cover::Stage::Nobody),
+            }
+        }
         let answer = handle.counters().expect("the server is there");
         // A signal may come first, more than once.
-        let heard = (0..20).any(|_| self.turn() || answer.try_recv().is_ok());
+        let heard = (0..20).any(|_| {
+            {
+                let ledger = &mut self.world.borrow_mut().ledger;
+                (ledger.posts, ledger.said) = (ledger.posts + 4, ledger.said + said);
+            }
+            self.turn() || answer.try_recv().is_ok()
+        });
         assert!(heard, "I8: the waker was not heard");
     }
 
@@ -205,7 +296,7 @@ impl Run {
         if self.world.borrow().plan.chance(Fault::Shutdown) > 0 {
             // The end comes in the middle.
             let mut w = self.world.borrow_mut();
-            w.cover.note(Fault::Shutdown, cover::Stage::Idle);
+            w.cover.note(Fault::Shutdown, cover::Stage::Nobody);
             w.faulty = w.rng.below(2) == 0;
             return;
         }
@@ -222,7 +313,10 @@ impl Run {
                 let now = w.now;
                 w.schedule(index as u32, now + 1);
             }
-            w.alarm = w.now + 600 * SECOND;
+            // Whoever may not speak faster needs its time.
+            let most = 4 * u64::from(w.plan.messages);
+            let pace = w.plan.message_rate.map_or(0, |pace| most / u64::from(pace.per_second));
+            w.alarm = w.now + (600 + pace) * SECOND;
             w.alarm
         };
         loop {
@@ -232,7 +326,7 @@ impl Run {
                     break;
                 }
                 if w.now > until {
-                    panic!("I12: not done 600 s after healing: {}", Self::discontent(&w));
+                    panic!("I12: not done long after healing: {}", Self::discontent(&w));
                 }
             }
             // Nobody but us may wake it up.
@@ -243,7 +337,11 @@ impl Run {
 
     /// All is said: nothing may be on its way any more.
     fn settle(&mut self) {
-        let until = self.world.borrow().now + 5 * SECOND;
+        let until = {
+            let mut w = self.world.borrow_mut();
+            w.ledger.no_host = false;
+            w.now + 5 * SECOND
+        };
         while self.world.borrow().now < until {
             let turn = self.server.turn(Some(std::time::Duration::from_secs(1)));
             let _ = turn.expect("I15: wait fails with EINTR at most");
@@ -261,7 +359,9 @@ impl Run {
                 && !track.finish_ordered
                 && !socket.fin_in
                 && w.peers[socket.peer as usize].as_ref().is_some_and(|peer| peer.is_honest());
-            if !healthy {
+            // Whoever was called last may be slower than it would like to be.
+            let rests = w.plan.message_rate.is_some() && track.delivered < track.sent;
+            if !healthy || rests {
                 continue;
             }
             assert_eq!(track.sent, track.delivered, "I1: {conn} was not heard: {socket:?}");
@@ -274,6 +374,9 @@ impl Run {
                 "I1: {conn} lacks messages of others: {socket:?} {:?}",
                 self.server.counters()
             );
+            let heard = track.shouts_heard.map_or(track.shouts_from, |last| last + 1);
+            let all = socket.dialed || heard >= w.ledger.shouts;
+            assert!(all, "I1: {conn} lacks what another thread said: {socket:?}");
             let log = &w.ledger.broadcasts[usize::from(socket.dialed)];
             let from = track.heard.map_or(track.hears_from, |last| last + 1);
             let own = |entry: &&(u8, u32, u32)| {
@@ -289,6 +392,7 @@ impl Run {
         let until = {
             let mut w = self.world.borrow_mut();
             w.ledger.stopping = true;
+            w.note_due();
             w.alarm = u64::MAX;
             w.now + 100 * SECOND + if w.plan.time_jumps() { 10_000 * SECOND } else { 0 }
         };

@@ -6,9 +6,8 @@
 //!   └──────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! All of them follow one script with other numbers: a dripper sends one byte at a time,
-//! a mute never reads. What they get they check byte by byte against what they sent.
-//! They know the kernel's sockets and no server.
+//! How each behaves says its script, what it says and hears is in `talk.rs`. They know the
+//! kernel's sockets and no server.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,56 +15,44 @@ use std::fmt;
 use oneloop::CloseReason;
 
 use super::kernel::{MILLI, SECOND, World};
-use super::plan::Fault;
+use super::plan::{Fault, Plan};
 use super::rng::Rng;
-use super::wire::{Act, RECEIPT};
+use super::script::Script;
+use super::wire::Codec;
 
-/// How one peer behaves.
-#[derive(Clone, Debug)]
-pub(crate) struct Script {
-    /// Messages of one connection, and how many connections.
-    messages: u32,
-    calls: u32,
-    /// Messages that may wait for their answer.
-    depth: u32,
-    /// Bytes sent and read in one step, and the time between two, in ns.
-    chunk: usize,
-    appetite: usize,
-    delay: u64,
-    reads: bool,
-    /// Finishes sending before the answers are there.
-    half_closes: bool,
-    /// Stays until the server ends it.
-    stays: bool,
-}
-
-impl Script {
-    fn draw(rng: &mut Rng, messages: u32, herd: bool) -> Self {
-        let plain = Self {
-            messages,
-            calls: 1,
-            depth: rng.scale(1, 64) as u32,
-            chunk: rng.scale(1, 100_000) as usize,
-            appetite: rng.scale(16, 100_000) as usize,
-            delay: rng.scale(1000, 10 * MILLI),
-            reads: true,
-            half_closes: false,
-            stays: false,
-        };
-        if herd {
-            return Self { chunk: 1 << 20, appetite: 1 << 20, ..plain };
-        }
-        match rng.below(10) {
-            // dripper, mute, half-closer, flooder, reconnector
-            0 => Self { messages: messages.min(5), chunk: 1, delay: 20 * MILLI, ..plain },
-            1 => Self { reads: false, depth: 1 << 20, ..plain },
-            2 => Self { half_closes: true, depth: 1 << 20, ..plain },
-            3 => Self { messages: messages * 4, depth: 1000, chunk: 1 << 20, delay: 1000, ..plain },
-            4 => Self { messages: messages.min(20), calls: 20, ..plain },
-            5 | 6 => Self { stays: true, ..plain },
-            _ => plain,
-        }
-    }
+/// One peer, perhaps with a connection.
+pub(crate) struct Peer {
+    pub(crate) index: u32,
+    /// When it takes its next step; `u64::MAX`: when it is woken.
+    pub(crate) due: u64,
+    pub(crate) latency: u64,
+    /// Called by the server, it does not answer.
+    pub(crate) refuses: bool,
+    /// What it was told before it answered.
+    pub(crate) greeting: Option<(u32, u32)>,
+    /// There is nothing more it wants.
+    pub(crate) done: bool,
+    pub(super) is_called: bool,
+    pub(super) script: Script,
+    pub(super) rng: Rng,
+    pub(super) conn: Option<u32>,
+    /// The connection it has, or had.
+    pub(crate) last: Option<u32>,
+    pub(super) refusals: u32,
+    /// Said but not sent yet, and where each message ends, counted from the first byte.
+    pub(super) out: Vec<u8>,
+    pub(super) sent: usize,
+    pub(super) begun: u64,
+    pub(super) ends: VecDeque<u64>,
+    pub(super) last_end: u64,
+    /// The number of the next message to say, and of the next to be answered.
+    pub(super) next: u32,
+    pub(super) expects: u32,
+    pub(super) copies: u32,
+    pub(super) heard: Vec<u8>,
+    pub(super) scratch: Vec<u8>,
+    pub(super) closed_for: u64,
+    pub(super) finished: bool,
 }
 
 impl fmt::Debug for Peer {
@@ -80,45 +67,10 @@ impl fmt::Debug for Peer {
     }
 }
 
-/// One peer, perhaps with a connection.
-pub(crate) struct Peer {
-    pub(crate) index: u32,
-    /// When it takes its next step; `u64::MAX`: when it is woken.
-    pub(crate) due: u64,
-    pub(crate) latency: u64,
-    /// Called by the server, it does not answer.
-    pub(crate) refuses: bool,
-    /// What it was told before it answered.
-    pub(crate) greeting: Option<(u32, u32)>,
-    /// There is nothing more it wants.
-    pub(crate) done: bool,
-    is_called: bool,
-    script: Script,
-    rng: Rng,
-    conn: Option<u32>,
-    /// The connection it has, or had.
-    pub(crate) last: Option<u32>,
-    refusals: u32,
-    /// Said but not sent yet, and where each message ends, counted from the first byte.
-    out: Vec<u8>,
-    sent: usize,
-    begun: u64,
-    ends: VecDeque<u64>,
-    last_end: u64,
-    /// The number of the next message to say, and of the next to be answered.
-    next: u32,
-    expects: u32,
-    copies: u32,
-    heard: Vec<u8>,
-    scratch: Vec<u8>,
-    closed_for: u64,
-    finished: bool,
-}
-
 impl Peer {
-    pub(crate) fn new(index: u32, seed: u64, messages: u32, herd: bool, is_called: bool) -> Self {
-        let mut rng = Rng(seed ^ u64::from(index + 1).wrapping_mul(0x1234_5678_9abc_def1));
-        let mut script = Script::draw(&mut rng, messages, herd);
+    pub(crate) fn new(index: u32, plan: &Plan, is_called: bool) -> Self {
+        let mut rng = Rng(plan.seed ^ u64::from(index + 1).wrapping_mul(0x1234_5678_9abc_def1));
+        let mut script = Script::draw(&mut rng, plan);
         if is_called {
             (script.messages, script.calls) = (script.messages.min(10), 1);
         }
@@ -233,64 +185,6 @@ impl Peer {
         }
     }
 
-    /// Takes what came, and checks it.
-    fn read(&mut self, w: &mut World, conn: u32) {
-        let socket = &w.sockets[conn as usize];
-        if !self.script.reads || w.now < self.closed_for || socket.outbound.is_empty() {
-            return;
-        }
-        let count = socket.outbound.len().min(self.script.appetite);
-        self.heard.extend_from_slice(&socket.outbound.waiting()[..count]);
-        w.peer_takes(conn, count);
-        let mut used = 0;
-        // Someone who was turned away is told so in words that are no message of ours.
-        if !w.sockets[conn as usize].track.may_be_refused || w.track(conn).opened {
-            while let Some((message, len)) = w.wire.codec.decode(&self.heard[used..]) {
-                let message = used + message.start..used + message.end;
-                self.hear(w, conn, message);
-                used += len;
-            }
-        }
-        self.heard.drain(..used);
-    }
-
-    fn hear(&mut self, w: &mut World, conn: u32, message: std::ops::Range<usize>) {
-        w.ledger.replies += 1;
-        let message = &self.heard[message];
-        let replies = |w: &World, number: u32| w.wire.replies(conn, number);
-        while self.expects < self.next && self.copies >= replies(w, self.expects) {
-            (self.expects, self.copies) = (self.expects + 1, 0);
-        }
-        let (expects, act) = (self.expects, w.wire.act(conn, self.expects));
-        if message == RECEIPT {
-            assert!(act == Act::Receipt, "I2: {conn} gets a receipt, {act:?} {expects} is due");
-        } else {
-            let endpoint = usize::from(self.is_called);
-            let (kind, whose, number) = w.heard(conn, message, endpoint);
-            match Act::from_byte(kind) {
-                Some(Act::Others | Act::Everyone | Act::Send) => return,
-                _ if kind == b'T' => {
-                    assert_eq!(whose, conn, "I1: another's timer");
-                    w.track(conn).notes_got += 1;
-                    return;
-                }
-                _ if kind == b'G' => {
-                    let told = self.greeting.take();
-                    assert_eq!(told, Some((whose, number)), "I1: a greeting for another");
-                    return;
-                }
-                _ => {}
-            }
-            assert!(
-                (whose, number) == (conn, expects) && act != Act::Receipt,
-                "I2: the reply to {expects} of {conn} is due, that to {number} of {whose} came"
-            );
-        }
-        assert!(self.copies < replies(w, expects), "I2: {conn} gets a reply too many");
-        self.copies += 1;
-        w.track(conn).got += 1;
-    }
-
     /// Whether nothing more will come, and nothing can be said.
     fn is_over(&self, w: &World, conn: u32) -> bool {
         let socket = &w.sockets[conn as usize];
@@ -333,13 +227,16 @@ impl Peer {
             track.over,
             None | Some(
                 CloseReason::OutputCap
-                    | CloseReason::Shutdown
                     | CloseReason::WriteStall
                     | CloseReason::PeerReset
+                    | CloseReason::Memory
+                    | CloseReason::Evicted
+                    | CloseReason::HandlerPanic
                     | CloseReason::IoError
                     | CloseReason::RegisterFailed
             )
         );
+        let in_order = in_order && (track.over != Some(CloseReason::Shutdown) || track.in_time);
         if !whole || !in_order || !self.script.reads || socket.no_space {
             return;
         }
@@ -373,7 +270,7 @@ impl Peer {
             let at = self.sent;
             self.out.truncate(at);
             self.ends.clear();
-            let bytes = w.wire.codec.nonsense(&mut self.rng);
+            let bytes = w.wire.codec.nonsense(w.plan.max_message, &mut self.rng);
             w.track(conn).nonsense = true;
             w.peer_sends(conn, &bytes);
             if self.rng.below(2) == 0 {
@@ -386,6 +283,12 @@ impl Peer {
         } else if w.strikes(Fault::Truncate, conn) {
             // It finishes wherever it is.
             w.track(conn).cut_off = true;
+            // A string, but for what stands behind it, is whole when nothing does.
+            if w.wire.codec == Codec::Json && self.ends.front() == Some(&(self.begun + 1)) {
+                let track = w.track(conn);
+                track.sent += 1;
+                track.partial_since = None;
+            }
             w.peer_finishes(conn);
             self.finished = true;
             return false;
@@ -395,110 +298,6 @@ impl Peer {
         self.conn = None;
         self.due = w.now + self.script.delay;
         true
-    }
-
-    fn all_sent(&self) -> bool {
-        self.sent == self.out.len()
-    }
-
-    fn answered(&self, w: &World) -> bool {
-        let Some(conn) = self.conn else { return true };
-        let track = &w.sockets[conn as usize].track;
-        let mut number = self.expects;
-        let mut copies = self.copies;
-        while number < self.next && copies >= w.wire.replies(conn, number) {
-            (number, copies) = (number + 1, 0);
-        }
-        number == self.next && track.notes_owed == track.notes_got && track.timer.is_none()
-    }
-
-    /// Goes past the messages that have all their answers.
-    fn note_answered(&mut self, w: &World, conn: u32) {
-        while self.expects < self.next && self.copies >= w.wire.replies(conn, self.expects) {
-            (self.expects, self.copies) = (self.expects + 1, 0);
-        }
-    }
-
-    /// Says more, if it may, and sends what there is room for.
-    fn say(&mut self, w: &mut World, conn: u32) {
-        while self.out.len() - self.sent < self.script.chunk && self.next < self.script.messages {
-            self.note_answered(w, conn);
-            if self.next - self.expects >= self.script.depth {
-                break;
-            }
-            if self.sent == self.out.len() {
-                self.out.clear();
-                self.sent = 0;
-            }
-            self.scratch.clear();
-            w.wire.payload(conn, self.next, &mut self.scratch);
-            w.wire.codec.encode(&self.scratch, &mut self.out);
-            let tail = w.wire.codec.tail();
-            self.ends.push_back(self.begun + (self.out.len() - self.sent - tail) as u64);
-            self.next += 1;
-        }
-        let chunk = (self.out.len() - self.sent).min(self.script.chunk);
-        if chunk > 0 {
-            // A message is said before its last byte is there: the loop may run at once.
-            let count = w.peer_sends(conn, &self.out[self.sent..self.sent + chunk]);
-            self.sent += count;
-            self.begun_by(w, conn, count as u64);
-        }
-        let all = self.all_sent() && self.next >= self.script.messages;
-        let ends = self.script.half_closes || (!self.script.stays && self.answered(w));
-        let fin = w.faulty && self.all_sent() && self.rng.below(64) == 0;
-        if (all && ends) || (fin && w.strikes(Fault::Fin, conn)) {
-            self.finished = true;
-            w.peer_finishes(conn);
-        }
-    }
-
-    /// `count` more bytes are with the kernel.
-    fn begun_by(&mut self, w: &mut World, conn: u32, count: u64) {
-        self.begun += count;
-        let (now, begun, limit) = (w.now, self.begun, w.plan.frame_timeout.as_nanos() as u64);
-        let slack = w.ledger.slow + 100 * MILLI;
-        let idle = w.plan.idle_timeout;
-        let track = w.track(conn);
-        let heard = track.sent_before.max(track.last_read);
-        track.was_silent |= idle.is_some_and(|idle| now + slack >= heard + idle.as_nanos() as u64);
-        track.was_late |= track.partial_since.is_some_and(|from| now + slack >= from + limit);
-        let mut whole = false;
-        while self.ends.front().is_some_and(|&end| end <= begun) {
-            self.last_end = self.ends.pop_front().unwrap_or_default();
-            track.sent += 1;
-            whole = true;
-        }
-        // The line end behind a JSON list is part of no message.
-        let tail = if self.last_end > 0 { w.wire.codec.tail() as u64 } else { 0 };
-        let track = w.track(conn);
-        let inside = !self.ends.is_empty() && begun > self.last_end + tail;
-        if whole || count > 0 {
-            // In the middle of a message, and since when; not told between two.
-            track.partial_since = match (inside, whole, track.partial_since) {
-                (false, _, _) => None,
-                (true, false, Some(since)) => Some(since),
-                (true, ..) => Some(now),
-            };
-        }
-        if self.ends.is_empty() {
-            // Counting goes on from here.
-            track.partial_since = None;
-        }
-    }
-
-    fn plan_next(&mut self, w: &World, conn: u32) {
-        self.note_answered(w, conn);
-        let socket = &w.sockets[conn as usize];
-        let full = socket.inbound.len() >= w.plan.receive_buffer;
-        let to_say = self.next < self.script.messages
-            && self.next.saturating_sub(self.expects) < self.script.depth;
-        let talks = !self.finished && !full && (!self.all_sent() || to_say);
-        let reads = self.script.reads && !socket.outbound.is_empty();
-        if talks || reads {
-            let next = w.now + self.script.delay / 2 + self.rng.below(self.script.delay + 1);
-            self.due = if talks { next } else { next.max(self.closed_for) };
-        }
     }
 
     /// Whoever would hold the server up for ever goes.

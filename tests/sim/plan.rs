@@ -7,6 +7,9 @@
 
 use std::time::Duration;
 
+use oneloop::WhenFull;
+
+use super::quota::Pace;
 use super::rng::Rng;
 use super::wire::{Act, Codec};
 
@@ -34,6 +37,7 @@ faults! {
     Delay "delay", Rearm "rearm", Reset "reset", Fin "fin", Truncate "truncate",
     Nonsense "nonsense", Silent "silent", ZeroWindow "zero-window", ClockGap "clock-gap",
     SlowHandler "slow-handler", Command "command", Shutdown "shutdown",
+    HandlerPanic "handler-panic", ListenErrno "listen-errno",
 }
 
 impl Fault {
@@ -69,15 +73,27 @@ pub(crate) struct Plan {
     pub(crate) batch: usize,
     pub(crate) descriptors: usize,
     pub(crate) max_connections: usize,
-    pub(crate) refuse: bool,
+    pub(crate) when_full: WhenFull,
     pub(crate) high: usize,
     pub(crate) frame_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) idle_timeout: Option<Duration>,
     /// What a call into the kernel takes, in ns.
     pub(crate) call_time: u64,
+    /// Peers say much, and little at a time: many messages for each event.
+    pub(crate) busy: bool,
     /// All peers call at once.
     pub(crate) herd: bool,
+    /// For all waiting bytes together.
+    pub(crate) memory: Option<usize>,
+    /// Peers share so many addresses; the first one has no limit if `exempt`.
+    pub(crate) hosts: u32,
+    pub(crate) exempt: bool,
+    pub(crate) per_ip: Option<usize>,
+    pub(crate) accept_rate: Option<Pace>,
+    pub(crate) message_rate: Option<Pace>,
+    pub(crate) error_rate: Option<Pace>,
+    pub(crate) drain: Duration,
 }
 
 impl Plan {
@@ -85,13 +101,15 @@ impl Plan {
     pub(crate) fn draw(seed: u64, events: u64, small: bool) -> Self {
         let rng = &mut Rng(seed ^ 0x0005_1a11);
         let codec = rng.pick(&Codec::ALL);
+        let herd = rng.below(8) == 0;
+        let busy = !herd && rng.below(3) == 0;
         let roomy = rng.below(4) == 0;
         let max_message = match codec {
+            _ if busy => rng.scale(64, 2000) as usize,
             Codec::U16le => 60_000,
             _ if roomy => 200_000,
             _ => rng.scale(64, 20_000) as usize,
         };
-        let herd = rng.below(8) == 0;
         let (crowd, few) = if small { (60, 8) } else { (400, 24) };
         let peers = if herd { rng.between(crowd / 8, crowd) } else { rng.between(1, few) } as usize;
         let tight = |rng: &mut Rng| rng.below(4) == 0;
@@ -105,22 +123,36 @@ impl Plan {
             codec,
             acts: acts(rng),
             max_message,
-            usual_message: rng.scale(1, 2000) as usize,
-            messages: if herd { 3 } else { rng.scale(1, if small { 100 } else { 3000 }) as u32 },
-            send_buffer: rng.scale(200, 300_000) as usize,
-            receive_buffer: rng.scale(200, 300_000) as usize,
+            usual_message: rng.scale(1, if busy { 40 } else { 2000 }) as usize,
+            messages: match (herd, busy, small) {
+                (true, ..) => 3,
+                (_, _, true) => rng.scale(1, 100) as u32,
+                (_, true, _) => rng.scale(1000, 30_000) as u32,
+                _ => rng.scale(1, 3000) as u32,
+            },
+            send_buffer: rng.scale(if busy { 8000 } else { 200 }, 300_000) as usize,
+            receive_buffer: rng.scale(if busy { 8000 } else { 200 }, 300_000) as usize,
             backlog: if tight(rng) { rng.between(1, 8) as usize } else { 4096 },
             // The loop puts a sweep off for 64 full batches: those must be more than the peers.
             batch: rng.scale(8, 1024) as usize,
             descriptors: if tight(rng) { rng.between(3, 12) as usize } else { 100_000 },
             max_connections: if tight(rng) { rng.between(1, 8) as usize } else { 10_000 },
-            refuse: rng.below(2) == 0,
+            when_full: rng.pick(&[WhenFull::Wait, WhenFull::Refuse, WhenFull::Evict]),
             high: rng.scale(300, 64 << 10) as usize,
             frame_timeout: secs(rng, 500, 30_000),
             write_timeout: secs(rng, 500, 30_000),
             idle_timeout: (rng.below(4) == 0).then(|| secs(rng, 500, 30_000)),
             call_time: rng.pick(&[0, 500, 2_000, 20_000]),
+            busy,
             herd,
+            memory: tight(rng).then(|| rng.scale(64 << 10, 1 << 20) as usize),
+            hosts: rng.scale(1, 64) as u32,
+            exempt: tight(rng),
+            per_ip: (rng.below(6) == 0).then(|| rng.between(1, 8) as usize),
+            accept_rate: (rng.below(8) == 0).then(|| pace(rng, &[1, 2, 5, 10, 100])),
+            message_rate: (rng.below(8) == 0).then(|| pace(rng, &[20, 100, 1000, 10_000])),
+            error_rate: tight(rng).then(|| pace(rng, &[1, 2, 5])),
+            drain: secs(rng, 300, 10_000),
         }
     }
 
@@ -134,6 +166,11 @@ impl Plan {
     }
 }
 
+fn pace(rng: &mut Rng, rates: &[u32]) -> Pace {
+    let per_second = rng.pick(rates);
+    Pace { per_second, burst: rng.scale(1, 2 * u64::from(per_second)) as u32 }
+}
+
 /// A third of the faults, more or less, and each as likely as it pleases.
 fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
     let mut chances = [0; Fault::ALL.len()];
@@ -143,6 +180,7 @@ fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
         let most = match fault {
             Fault::ReadErrno | Fault::WriteErrno | Fault::WatchErrno | Fault::FinishErrno => 600,
             Fault::ClockGap | Fault::SlowHandler => 100,
+            Fault::HandlerPanic => 300,
             Fault::Command => 2000,
             Fault::NoDescriptor | Fault::AcceptErrno | Fault::AcceptLost => 8000,
             Fault::Shutdown => 65_536,
@@ -161,6 +199,7 @@ fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
             // Seeds in which the end comes in the middle; and those of a kernel that tells
             // again what it has told.
             Fault::Shutdown | Fault::Rearm => [65_536, 0, 0, 0, 0, 0][rng.below(6) as usize],
+            Fault::ListenErrno => [40_000, 0, 0, 0][rng.below(4) as usize],
             _ if on && !calm => chance,
             _ => 0,
         };
@@ -176,6 +215,7 @@ fn acts(rng: &mut Rng) -> [u32; Act::ALL.len()] {
             Act::Receipt | Act::Fan | Act::Send => 12_000,
             Act::Others | Act::Everyone | Act::Timer => 4000,
             Act::Call => 6000,
+            Act::FinishSelf => 1500,
             _ => 300,
         };
         if rng.below(3) == 0 {

@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
 use oneloop::{
-    Audience, CloseReason, ConnId, Context, Dial, EndpointId, PeerAddr, Retry, Served, Service,
+    Audience, CloseReason, ConnId, Context, Dial, EndpointId, FrameError, PeerAddr, Retry, Served,
+    Service,
 };
 
 use super::kernel::{MILLI, World};
@@ -41,12 +43,25 @@ pub(crate) struct Session {
 impl SimService {
     fn conn(&self, cx: &Context<'_>) -> Option<u32> {
         match cx.peer() {
-            PeerAddr::V4(addr) if addr.port() == CALLER => Some(addr.ip().to_bits()),
+            PeerAddr::V6(ip, CALLER) => Some(ip.to_bits() as u32),
             PeerAddr::V4(addr) => {
                 let peer = addr.ip().to_bits() as usize;
                 self.world.borrow().peers.get(peer)?.as_ref()?.last
             }
             _ => None,
+        }
+    }
+
+    /// Panics, if that is the plan: as a service does, and without a word to the hook that
+    /// notes the panics of this test.
+    fn may_panic(&self, conn: u32) {
+        let mut w = self.world.borrow_mut();
+        if w.strikes(Fault::HandlerPanic, conn) {
+            w.ledger.panics += 1;
+            let track = w.track(conn);
+            (track.panicked, track.reset_ordered) = (true, false);
+            drop(w);
+            resume_unwind(Box::new("planned"));
         }
     }
 
@@ -60,6 +75,7 @@ impl SimService {
     fn reply(&mut self, cx: &mut Context<'_>, conn: u32, message: &[u8]) -> Served {
         let replied = cx.reply(message);
         let mut w = self.world.borrow_mut();
+        w.ledger.said += message.len() as u64 + 32;
         let track = w.track(conn);
         match replied {
             Ok(()) if track.finish_ordered => {}
@@ -73,6 +89,7 @@ impl SimService {
         self.scratch.clear();
         let mut w = self.world.borrow_mut();
         w.wire.note(b'T', conn, number, &mut self.scratch);
+        w.ledger.said += self.scratch.len() as u64 + 32;
         let track = w.track(conn);
         match cx.reply(&self.scratch[..]) {
             Ok(()) if track.finish_ordered => {}
@@ -86,6 +103,8 @@ impl SimService {
         let Some((id, other)) = self.other(conn, number) else { return };
         let mut w = self.world.borrow_mut();
         if w.track(other).over.is_none() && cx.send(id, message).is_ok() {
+            w.ledger.said += message.len() as u64 + 32;
+            w.ledger.posts += 1;
             w.ledger.mail.entry(other).or_default().push_back((conn, number));
         }
     }
@@ -93,15 +112,17 @@ impl SimService {
     fn broadcast(&mut self, cx: &mut Context<'_>, conn: u32, number: u32, act: Act, text: &[u8]) {
         let to = if act == Act::Others { Audience::Others } else { Audience::Everyone };
         if cx.broadcast(to, text).is_ok() {
-            let log = &mut self.world.borrow_mut().ledger.broadcasts[self.endpoint];
-            log.push((act as u8, conn, number));
+            let ledger = &mut self.world.borrow_mut().ledger;
+            ledger.said += (text.len() as u64 + 32) * ledger.live[self.endpoint] as u64;
+            ledger.posts += 1;
+            ledger.broadcasts[self.endpoint].push((act as u8, conn, number));
         }
     }
 
     fn call(&mut self, cx: &mut Context<'_>, conn: u32, number: u32) {
         let mut w = self.world.borrow_mut();
         let index = w.peers.len() as u32;
-        let mut peer = Peer::new(index, w.plan.seed, w.plan.messages, false, true);
+        let mut peer = Peer::new(index, &w.plan, true);
         let addr = SocketAddr::from((Ipv4Addr::from_bits(index), CALLED));
         let id = cx.connect(
             self.caller,
@@ -113,7 +134,9 @@ impl SimService {
         w.wire.note(b'G', conn, number, &mut self.scratch);
         if cx.send(id, &self.scratch).is_ok() {
             peer.greeting = Some((conn, number));
+            w.ledger.said += self.scratch.len() as u64 + 32;
         }
+        w.ledger.posts += 1;
         w.peers.push(Some(Box::new(peer)));
     }
 }
@@ -125,13 +148,8 @@ impl Service for SimService {
         let conn = self.conn(cx).expect("every connection has an address that tells whose it is");
         session.conn = Some(conn);
         self.names.borrow_mut().push((cx.id(), conn));
-        let mut w = self.world.borrow_mut();
-        let from = w.ledger.broadcasts[self.endpoint].len();
-        let track = w.track(conn);
-        assert!(!track.opened, "I4: {conn} is opened twice");
-        track.opened = true;
-        track.hears_from = from;
-        w.ledger.progress += 1;
+        self.world.borrow_mut().open(conn, self.endpoint);
+        self.may_panic(conn);
         Ok(())
     }
 
@@ -149,6 +167,9 @@ impl Service for SimService {
         };
         let Some((act, number)) = heard else { return Ok(()) };
         session.last = number;
+        self.world.borrow_mut().note_answer(conn, number);
+        // Before it has done anything, or when all is done.
+        self.may_panic(conn);
         match act {
             Act::Echo => self.reply(cx, conn, message)?,
             Act::Receipt => self.reply(cx, conn, RECEIPT)?,
@@ -162,7 +183,9 @@ impl Service for SimService {
             Act::Send => self.send(cx, conn, number, message),
             Act::CloseOther => {
                 if let Some((id, other)) = self.other(conn, number) {
-                    self.world.borrow_mut().track(other).close_ordered = true;
+                    let mut w = self.world.borrow_mut();
+                    w.track(other).close_ordered = true;
+                    w.ledger.posts += 1;
                     cx.close(id);
                 }
             }
@@ -171,7 +194,7 @@ impl Service for SimService {
                 cx.close_after_flush();
             }
             Act::FinishSelf => {
-                self.world.borrow_mut().track(conn).finish_ordered = true;
+                self.world.borrow_mut().note_finish(conn);
                 cx.finish(cx.id());
             }
             Act::Timer => {
@@ -181,7 +204,39 @@ impl Service for SimService {
                 self.world.borrow_mut().track(conn).timer = Some(at);
             }
             Act::Call => self.call(cx, conn, number),
+            Act::Reset => {
+                let mut w = self.world.borrow_mut();
+                let track = w.track(conn);
+                (track.close_ordered, track.reset_ordered) = (true, true);
+                cx.reset();
+            }
         }
+        self.may_panic(conn);
+        Ok(())
+    }
+
+    fn bad_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        session: &mut Session,
+        error: &FrameError,
+    ) -> Served {
+        // As a service would log it.
+        super::log::check(&format!("{}: {error} {:?}", cx.peer(), cx.guess()));
+        let conn = session.conn.expect("it was opened");
+        {
+            let mut w = self.world.borrow_mut();
+            let (now, pace) = (w.told_now, w.plan.error_rate);
+            let track = w.track(conn);
+            let allowed = track.nonsense || track.cut_off;
+            assert!(allowed, "I1: {conn} is said to be wrong: {error}");
+            if let Some(pace) = pace
+                && !track.errors.take(pace, now)
+            {
+                w.ledger.overdrawn.push(conn);
+            }
+        }
+        self.may_panic(conn);
         Ok(())
     }
 
@@ -195,6 +250,7 @@ impl Service for SimService {
             let at = (cx.now() + delay).as_nanos() as u64;
             self.world.borrow_mut().track(conn).timer = Some(at);
         }
+        self.may_panic(conn);
         Ok(())
     }
 
@@ -213,6 +269,7 @@ impl Service for SimService {
             self.world.borrow_mut().track(conn).close_ordered = true;
             cx.close_after_flush();
         }
+        self.may_panic(conn);
         Ok(())
     }
 
@@ -224,7 +281,15 @@ impl Service for SimService {
         }
         let mut w = self.world.borrow_mut();
         match session.conn {
-            Some(conn) => w.close(conn, reason),
+            Some(conn) => {
+                w.close(conn, reason);
+                // It is over, and that is all that it can be.
+                if w.strikes(Fault::HandlerPanic, conn) {
+                    w.track(conn).panicked_last = true;
+                    drop((w, names));
+                    resume_unwind(Box::new("planned"));
+                }
+            }
             None => {
                 // A call that came to nothing.
                 let failed = matches!(
@@ -232,6 +297,7 @@ impl Service for SimService {
                     CloseReason::ConnectFailed
                         | CloseReason::MaxConnections
                         | CloseReason::RegisterFailed
+                        | CloseReason::Memory
                         | CloseReason::AppClose
                         | CloseReason::Shutdown
                 );

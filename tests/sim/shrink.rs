@@ -1,19 +1,26 @@
 //! A failing seed made smaller: fewer faults, peers, acts and events, as long as it
 //! still fails; and the command that runs what is left.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::plan::{Fault, Plan};
 use super::wire::Act;
-use super::{Report, run};
+use super::{Report, log, run};
 
 /// Runs `plan`; the text of the panic if there is one.
 pub(crate) fn attempt(plan: &Plan) -> Result<Report, String> {
     catch_unwind(AssertUnwindSafe(|| run(plan))).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
-        text.unwrap_or_else(|| "a panic without a text".into())
+        // What is wrong first may lead to more.
+        log::take_wrong().unwrap_or_else(|| text_of(&*panic))
     })
+}
+
+/// What a panic says.
+pub(crate) fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_string()));
+    text.unwrap_or_else(|| "a panic without a text".into())
 }
 
 /// The rule that a text names.

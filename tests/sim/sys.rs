@@ -6,198 +6,41 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::task::Waker;
 use std::time::Duration;
 
 use oneloop::net::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};
-use oneloop::{PeerAddr, Target};
+use oneloop::{PeerAddr, Target, WhenFull};
 
-use super::kernel::{Event, MILLI, Socket, World};
+use super::cover::Stage;
+use super::kernel::{Event, MILLI, World};
 use super::plan::Fault;
+use super::socket::Socket;
 
 /// The port of those who called us; others are called by us at [`CALLED`].
 pub(crate) const CALLER: u16 = 1;
 pub(crate) const CALLED: u16 = 2;
 
-const EINTR: i32 = 4;
+pub(super) const EINTR: i32 = 4;
 const EMFILE: i32 = 24;
 const ECONNREFUSED: i32 = 111;
-const READ_ERRNOS: [i32; 7] = [104, 110, 113, 5, 12, 32, 9999];
-const WRITE_ERRNOS: [i32; 6] = [104, 110, 32, 113, 5, 9999];
 const WATCH_ERRNOS: [i32; 3] = [12, 28, 9999];
 /// Of the listener, or unknown: the callers stay where they are.
 const ACCEPT_ERRNOS: [i32; 6] = [12, 23, 24, 105, 22, 9999];
+/// Of a listener that the kernel will not open, or not watch.
+const LISTEN_ERRNOS: [i32; 6] = [98, 13, 99, 24, 12, 28];
 /// Of one caller, who is gone with it.
 const LOST_ERRNOS: [i32; 8] = [103, 104, 71, 1, 100, 113, 112, 92];
 
-fn errno(errno: i32) -> io::Error {
+pub(super) fn errno(errno: i32) -> io::Error {
     io::Error::from_raw_os_error(errno)
 }
 
 /// The kernel of one run; all of it is in the [`World`].
 #[derive(Clone)]
 pub(crate) struct SimSys(pub(crate) Rc<RefCell<World>>);
-
-impl World {
-    /// What is true of a socket, as far as it is watched.
-    fn state(&self, socket: &Socket) -> (bool, bool, bool) {
-        let broken = match socket.answer {
-            None => return (false, false, false),
-            Some(answer) => answer.is_err() || socket.reset_in,
-        };
-        let readable = !socket.inbound.is_empty() || socket.fin_in || broken;
-        let writable = socket.watches_write && (self.has_room(socket) || broken);
-        (readable, writable, socket.fin_in || broken)
-    }
-
-    /// Takes the oldest off the list, up to a batch, and shuffles them.
-    fn harvest(&mut self, batch: &mut Vec<Ready>) -> bool {
-        if self.bell.take() {
-            let token = Token::WAKER;
-            batch.push(Ready { token, readable: true, writable: false, read_closed: false });
-        }
-        if std::mem::take(&mut self.listener.listed)
-            && let Some(token) = self.listener.token
-        {
-            batch.push(Ready { token, readable: true, writable: false, read_closed: false });
-        }
-        let (mut rest, mut more) = (self.list.len(), false);
-        while batch.len() < self.plan.batch && rest > 0 {
-            rest -= 1;
-            let Some(index) = self.list.pop_front() else { break };
-            if !batch.is_empty() && self.strikes(Fault::Delay, index) {
-                self.list.push_back(index);
-                more = true;
-                continue;
-            }
-            self.report(index, batch);
-        }
-        for last in (1..batch.len()).rev() {
-            let other = self.rng.below(last as u64 + 1) as usize;
-            batch.swap(last, other);
-        }
-        more || batch.len() >= self.plan.batch
-    }
-
-    fn report(&mut self, index: u32, batch: &mut Vec<Ready>) {
-        let turn = self.turn;
-        let socket = &mut self.sockets[index as usize];
-        socket.listed = false;
-        let (Some(token), false) = (socket.token, socket.closed) else { return };
-        let (readable, writable, read_closed) = self.state(&self.sockets[index as usize]);
-        if !(readable || writable) {
-            return;
-        }
-        let now = self.now;
-        let socket = &mut self.sockets[index as usize];
-        if readable && socket.told == 0 {
-            socket.told = turn;
-        }
-        if writable && socket.no_space {
-            socket.no_space = false;
-            (socket.track.unblocked, socket.track.unblocked_turn) = (now, turn);
-        }
-        self.ledger.events += 1;
-        self.ledger.progress += 1;
-        self.trace(9, u64::from(index));
-        let ready = Ready { token, readable, writable, read_closed };
-        if readable && writable && self.strikes(Fault::Split, index) {
-            batch.push(Ready { writable: false, ..ready });
-            batch.push(Ready { readable: false, read_closed: false, ..ready });
-        } else {
-            batch.push(ready);
-        }
-        if self.strikes(Fault::Twice, index) {
-            batch.push(ready);
-        }
-    }
-
-    /// Reports that are not so: of any connection that is, or was.
-    fn lie(&mut self, batch: &mut Vec<Ready>) {
-        let count = self.sockets.len() as u64;
-        for fault in [Fault::Spurious, Fault::Stale] {
-            if count == 0 || !self.hits(fault) {
-                continue;
-            }
-            let index = self.rng.below(count) as u32;
-            let socket = &self.sockets[index as usize];
-            if let Some(token) = socket.token
-                && socket.closed == (fault == Fault::Stale)
-            {
-                self.cover.note(fault, socket.stage());
-                let flags = self.rng.next();
-                let (readable, writable) = (flags & 1 > 0, flags & 2 > 0);
-                batch.push(Ready { token, readable, writable, read_closed: flags & 4 > 0 });
-            }
-        }
-    }
-
-    /// Lets time pass until something is to be told, at most until `deadline`.
-    fn pass(&mut self, deadline: Option<u64>) {
-        loop {
-            self.run_due();
-            // The test wants to look.
-            if self.now > self.alarm || self.ledger.events >= self.until {
-                return;
-            }
-            if !self.list.is_empty() || self.listener.listed || self.bell.rings() {
-                return;
-            }
-            match (self.next_event(), deadline) {
-                (Some(next), None) => self.now = next,
-                (Some(next), Some(deadline)) if next <= deadline => self.now = next,
-                (_, Some(deadline)) => {
-                    self.now = self.now.max(deadline);
-                    self.run_due();
-                    return;
-                }
-                (None, None) => {
-                    self.asleep = true;
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A fault that is nobody's: it meets all who are open.
-    fn note_all(&mut self, fault: Fault) {
-        for socket in &self.sockets {
-            if !socket.closed {
-                self.cover.note(fault, socket.stage());
-            }
-        }
-    }
-
-    fn free(&mut self, index: u32) {
-        let dialing = {
-            let socket = &self.sockets[index as usize];
-            assert!(!socket.closed, "closed twice: {socket:?}");
-            socket.dialed && socket.answer != Some(Ok(()))
-        };
-        self.open -= 1;
-        self.ledger.streams -= 1;
-        self.ledger.freed = true;
-        self.ledger.dialing -= usize::from(dialing);
-        self.ledger.progress += 1;
-        let socket = &mut self.sockets[index as usize];
-        socket.closed = true;
-        socket.told = 0;
-        socket.track.left_behind = socket.no_space || socket.write_failed;
-        if !socket.inbound.is_empty() {
-            // RFC 1122, 4.2.2.13: what is under way is lost, or a part of it.
-            socket.reset_out = true;
-            socket.outbound.clear();
-        }
-        socket.inbound.end();
-        if socket.reset_in {
-            socket.outbound.end();
-        }
-        self.trace(10, u64::from(index));
-        self.wake_peer(index);
-    }
-}
 
 impl Sys for SimSys {
     type Listener = ();
@@ -262,6 +105,10 @@ impl Sys for SimSys {
         token: Token,
     ) -> io::Result<((), SocketAddr)> {
         let mut w = self.0.borrow_mut();
+        if w.hits(Fault::ListenErrno) {
+            w.cover.note(Fault::ListenErrno, Stage::Nobody);
+            return Err(errno(w.rng.pick(&LISTEN_ERRNOS)));
+        }
         w.listener.token = Some(token);
         w.listening = true;
         w.open += 1;
@@ -295,18 +142,29 @@ impl Sys for SimSys {
         }
         w.listener.queue.pop_front();
         let now = w.now;
-        let full = w.plan.refuse && w.ledger.streams >= w.plan.max_connections;
+        let full =
+            w.plan.when_full == WhenFull::Refuse && w.ledger.live[0] >= w.plan.max_connections;
+        let host = w.host(index);
+        let (per_ip, rate) = match w.plan.exempt && host == 0 {
+            true => (None, None),
+            false => (w.plan.per_ip, w.plan.accept_rate),
+        };
+        let fate = w.hosts.fate(host, per_ip, rate, w.told_now);
         let socket = &mut w.sockets[index as usize];
         socket.ours = true;
+        socket.fate = fate;
         socket.track.may_be_refused = full;
         socket.track.write_since = now;
         socket.track.last_sent = now;
+        socket.track.last_read = w.told_now;
         w.open += 1;
         w.ledger.streams += 1;
         w.ledger.progress += 1;
         w.trace(11, u64::from(index));
-        let addr = SocketAddrV4::new(Ipv4Addr::from_bits(index), CALLER);
-        Ok((index, SocketAddr::V4(addr).into()))
+        // All of one network of IPv6, and so one address to the limits.
+        let [high, low] = [(index >> 16) as u16, index as u16];
+        let addr = Ipv6Addr::new(0x2001, 0xdb8, 0, host as u16, 0, 0, high, low);
+        Ok((index, PeerAddr::V6(addr, CALLER)))
     }
 
     fn shed(&mut self, (): &mut ()) -> bool {
@@ -389,9 +247,11 @@ impl Sys for SimSys {
             return Err(errno(w.rng.pick(&WATCH_ERRNOS)));
         }
         let socket = &mut w.sockets[index as usize];
+        let fate = socket.fate;
         socket.token = Some(token);
         socket.watches_write = watch != Watch::Read;
         w.ledger.progress += 1;
+        assert!(fate.is_none(), "I6: {index} was let in, and {fate:?} was due");
         w.tell(index);
         Ok(())
     }
@@ -418,6 +278,10 @@ impl Sys for SimSys {
         }
         let socket = &mut w.sockets[index as usize];
         // A second time, at shutdown for one, is allowed and changes nothing.
+        if !socket.fin_out {
+            // As the loop has it: a handler that was slow since the turn began counts.
+            socket.finished_at = w.told_now;
+        }
         socket.fin_out = true;
         w.ledger.progress += 1;
         w.wake_peer(index);
@@ -427,109 +291,18 @@ impl Sys for SimSys {
     fn close(&mut self, index: u32) {
         let w = &mut *self.0.borrow_mut();
         w.enter();
+        w.check_close(index);
         w.free(index);
     }
-}
 
-impl World {
-    fn read(&mut self, index: u32, into: &mut [u8]) -> io::Result<usize> {
-        let rearms = self.plan.chance(Fault::Rearm) > 0;
-        let socket = &mut self.sockets[index as usize];
-        assert!(!socket.closed, "read after close");
-        socket.told = 0;
-        if self.strikes(Fault::ReadEintr, index) {
-            return Err(errno(EINTR));
-        }
-        if self.strikes(Fault::ReadErrno, index) {
-            self.track(index).may_fail = true;
-            return Err(errno(self.rng.pick(&READ_ERRNOS)));
-        }
-        if self.sockets[index as usize].has_news() && self.strikes(Fault::ReadBlock, index) {
-            self.tell_later(index);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let socket = &mut self.sockets[index as usize];
-        let waiting = socket.inbound.waiting();
-        if waiting.is_empty() {
-            if socket.reset_in {
-                return Err(errno(104));
-            }
-            if socket.fin_in {
-                socket.fin_read = true;
-                self.ledger.progress += 1;
-                return Ok(0);
-            }
-            if rearms {
-                self.cover.note(Fault::Rearm, self.sockets[index as usize].stage());
-                self.tell(index);
-            }
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        let mut count = waiting.len().min(into.len());
-        if count > 1 && self.strikes(Fault::ShortRead, index) {
-            // The rest comes a moment later, with an edge of its own.
-            count = self.rng.between(1, count as u64 - 1) as usize;
-            self.tell(index);
-        }
-        let capacity = self.plan.receive_buffer;
-        let socket = &mut self.sockets[index as usize];
-        let full = socket.inbound.len() >= capacity;
-        into[..count].copy_from_slice(&socket.inbound.waiting()[..count]);
-        socket.inbound.consume(count);
-        socket.track.last_read = self.told_now;
-        self.ledger.bytes_read += count as u64;
-        self.ledger.progress += 1;
-        self.trace(12, count as u64);
-        if full {
-            self.wake_peer(index);
-        }
-        Ok(count)
-    }
-
-    fn write(&mut self, index: u32, bytes: &[u8]) -> io::Result<usize> {
-        let socket = &mut self.sockets[index as usize];
-        assert!(!socket.closed, "write after close");
-        assert!(!socket.fin_out, "write after finish");
-        if socket.reset_in {
-            socket.track.may_be_reset = true;
-            return Err(errno(self.rng.pick(&[32, 104])));
-        }
-        for (fault, error) in [(Fault::WriteEintr, EINTR), (Fault::WriteNoBufs, 105)] {
-            if self.strikes(fault, index) {
-                self.sockets[index as usize].write_failed = true;
-                return Err(errno(error));
-            }
-        }
-        if self.strikes(Fault::WriteErrno, index) {
-            self.track(index).may_fail = true;
-            return Err(errno(self.rng.pick(&WRITE_ERRNOS)));
-        }
-        let socket = &self.sockets[index as usize];
-        let room = self.plan.send_buffer.saturating_sub(socket.outbound.len());
-        let mut count = bytes.len().min(room);
-        if count > 0 && self.strikes(Fault::WriteBlock, index) {
-            count = 0;
-        } else if count > 1 && self.strikes(Fault::ShortWrite, index) {
-            count = self.rng.between(1, count as u64 - 1) as usize;
-        }
-        let socket = &mut self.sockets[index as usize];
-        socket.outbound.push(&bytes[..count]);
-        socket.write_failed = false;
-        socket.no_space = count < bytes.len();
-        self.note_written(index, bytes.len(), count);
-        self.trace(13, count as u64);
-        if count < bytes.len() && count < room {
-            // There was room after all, or is again: that is told.
-            self.tell_later(index);
-        }
-        if count > 0 {
-            self.ledger.progress += 1;
-            self.wake_peer(index);
-            return Ok(count);
-        }
-        if self.plan.chance(Fault::Rearm) > 0 {
-            self.tell(index);
-        }
-        Err(io::ErrorKind::WouldBlock.into())
+    fn reset(&mut self, index: u32) {
+        let w = &mut *self.0.borrow_mut();
+        w.enter();
+        w.check_reset(index);
+        w.free(index);
+        let socket = &mut w.sockets[index as usize];
+        socket.reset_out = true;
+        socket.outbound.end();
+        w.wake_peer(index);
     }
 }

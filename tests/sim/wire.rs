@@ -119,9 +119,15 @@ impl Codec {
 
     /// Bytes that are no message, or the beginning of one that never ends: a lie about a
     /// length where there is one.
-    pub(crate) fn nonsense(self, rng: &mut Rng) -> Vec<u8> {
+    pub(crate) fn nonsense(self, max: usize, rng: &mut Rng) -> Vec<u8> {
         let wild: Vec<u8> = (0..rng.between(1, 40)).map(|_| rng.next() as u8).collect();
         match (self, rng.below(3)) {
+            // Too long again and again: each is skipped.
+            (Self::Lines | Self::Nul, 1) if max < 3000 => {
+                let end = if self == Self::Nul { 0 } else { b'\n' };
+                let line = [&vec![b'y'; max + 1][..], &[end]].concat();
+                line.repeat(rng.between(1, 20) as usize)
+            }
             (Self::U16le, 0) => vec![0xff, 0xff],
             (Self::U32be, 0) => vec![0xff, 0xff, 0xff, 0xff, b'x'],
             (Self::U32be, 1) => vec![0, 0, 0x10, 0, b'x'],
@@ -162,10 +168,12 @@ pub(crate) enum Act {
     Timer = b't',
     /// Calls someone, and greets them before they answer.
     Call = b'd',
+    /// Ends its own with a reset.
+    Reset = b'z',
 }
 
 impl Act {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Echo,
         Self::Receipt,
         Self::Fan,
@@ -177,6 +185,7 @@ impl Act {
         Self::FinishSelf,
         Self::Timer,
         Self::Call,
+        Self::Reset,
     ];
 
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {

@@ -15,7 +15,7 @@ use oneloop::{CloseReason, Counters};
 
 use super::kernel::{FIXED, MILLI, SECOND, World};
 use super::plan::Fault;
-use super::wire::{Act, Codec, show};
+use super::wire::{Act, show};
 
 /// The account of one connection.
 #[derive(Debug, Default)]
@@ -134,8 +134,7 @@ impl World {
         self.ledger.messages += 1;
         self.ledger.progress += 1;
         self.trace(7, u64::from(conn) << 32 | message.len() as u64);
-        let (track, has_ended) =
-            (&self.sockets[conn as usize].track, self.sockets[conn as usize].fin_in);
+        let track = &self.sockets[conn as usize].track;
         let (nonsense, number, sent) = (track.nonsense, track.delivered, track.sent);
         rule!("I5", track.opened && track.over.is_none(), "a message of {conn}, which is over");
         let read = self.wire.read(message);
@@ -153,9 +152,7 @@ impl World {
         );
         rule!(
             "I1",
-            // The end of the stream ends a string as well as the byte behind it does, and there
-            // is no byte of the string in between.
-            number < sent || number == sent && self.wire.codec == Codec::Json && has_ended,
+            number < sent,
             "message {number} of {conn} came before its end was sent: {:?} {:?}",
             self.sockets[conn as usize],
             self.peers[self.sockets[conn as usize].peer as usize]
@@ -165,9 +162,6 @@ impl World {
         let socket = &mut self.sockets[conn as usize];
         socket.told = if socket.told > 0 { turn } else { 0 };
         socket.track.delivered += 1;
-        if number == sent {
-            socket.track.partial_since = None;
-        }
         Some((self.wire.act(conn, number), number))
     }
 
@@ -186,7 +180,7 @@ impl World {
         rule!("I4", track.over.is_none(), "{conn} ends twice: {:?}, {reason}", track.over);
         let partial = track.partial_since;
         let eof = socket.fin_in && socket.inbound.is_empty() && partial.is_none();
-        let all = track.delivered >= track.sent || track.nonsense;
+        let all = track.delivered == track.sent || track.nonsense;
         let blocks = plan.chance(Fault::WriteBlock) + plan.chance(Fault::ShortWrite) > 0;
         let allowed = match reason {
             CloseReason::PeerEof => eof && all || track.nonsense,

@@ -18,7 +18,7 @@ use oneloop::CloseReason;
 use super::kernel::{MILLI, SECOND, World};
 use super::plan::Fault;
 use super::rng::Rng;
-use super::wire::{Act, RECEIPT};
+use super::wire::{Act, Codec, RECEIPT};
 
 /// How one peer behaves.
 #[derive(Clone, Debug)]
@@ -314,7 +314,7 @@ impl Peer {
         }
         let refused = !socket_opened(w, conn);
         if !w.sockets[conn as usize].closed {
-            w.peer_finishes(conn);
+            self.finish(w, conn);
         }
         self.conn = None;
         if refused && !self.is_called {
@@ -386,7 +386,7 @@ impl Peer {
         } else if w.strikes(Fault::Truncate, conn) {
             // It finishes wherever it is.
             w.track(conn).cut_off = true;
-            w.peer_finishes(conn);
+            self.finish(w, conn);
             self.finished = true;
             return false;
         } else {
@@ -485,6 +485,19 @@ impl Peer {
             // Counting goes on from here.
             track.partial_since = None;
         }
+    }
+
+    /// Sends nothing more. A JSON string that lacks only the byte behind it is whole with that:
+    /// the end of the stream ends it as well.
+    fn finish(&mut self, w: &mut World, conn: u32) {
+        let lacks_one = self.ends.front() == Some(&(self.begun + 1));
+        if lacks_one && w.wire.codec == Codec::Json {
+            self.ends.pop_front();
+            let track = w.track(conn);
+            track.sent += 1;
+            track.partial_since = None;
+        }
+        w.peer_finishes(conn);
     }
 
     fn plan_next(&mut self, w: &World, conn: u32) {

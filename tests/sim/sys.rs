@@ -497,6 +497,8 @@ impl World {
         for (fault, error) in [(Fault::WriteEintr, EINTR), (Fault::WriteNoBufs, 105)] {
             if self.strikes(fault, index) {
                 self.sockets[index as usize].write_failed = true;
+                // What could not be sent waits from now on, and what goes later is progress.
+                self.note_written(index, bytes.len(), 0);
                 return Err(errno(error));
             }
         }

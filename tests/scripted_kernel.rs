@@ -593,6 +593,21 @@ fn room_that_nobody_has_tried_yet_makes_no_reader_late() {
 }
 
 #[test]
+fn events_that_say_nothing_bring_nobody_a_second_turn() {
+    let (mut server, script) = lines(Sink);
+    let socket = connect(&mut server, &script);
+    // More than a hundred turns read.
+    script.peer_sends(socket, [b"x".repeat(99).as_slice(), b"\n"].concat().repeat(300_000));
+    let token = script.token_of(socket);
+    for _ in 0..10 {
+        script.take_calls();
+        script.tell_again(Ready { token, readable: false, writable: false, read_closed: false });
+        let _ = server.turn(Some(ZERO)).expect("a turn");
+        assert_eq!(script.count(|call| *call == Call::Read(socket)), 4);
+    }
+}
+
+#[test]
 fn the_idle_clock_counts_what_the_peer_sends_and_nothing_else() {
     let limits = Limits::default().idle_timeout(Some(secs(2)));
     let (mut server, script) = serve(Lines::default(), Broadcast, limits);

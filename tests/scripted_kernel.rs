@@ -558,6 +558,56 @@ fn a_peer_that_takes_too_little_is_closed_and_one_that_takes_enough_is_not() {
 }
 
 #[test]
+fn room_that_nobody_has_tried_yet_makes_no_reader_late() {
+    /// Answers what is short.
+    struct Short;
+    impl Service for Short {
+        type Session = ();
+        fn message(
+            &mut self,
+            cx: &mut Context<'_>,
+            (): &mut (),
+            message: &[u8],
+        ) -> Result<(), EncodeError> {
+            if message.len() < 10 { cx.reply(message) } else { Ok(()) }
+        }
+    }
+    // Who takes what it is owed stays; who makes room for less is late as before.
+    for (room, stays) in [(1000, true), (1, false)] {
+        let (mut server, script) = lines(Short);
+        let socket = connect(&mut server, &script);
+        script.set_room(socket, 2);
+        script.peer_sends(socket, "one\n");
+        settle(&mut server);
+        assert_eq!(script.sent(socket), b"on");
+        // It has more to say than one turn reads, so it stands in the queue when the room
+        // is told; and we are stopped for a minute.
+        script.peer_sends(socket, [b"x".repeat(99).as_slice(), b"\n"].concat().repeat(10_000));
+        let _ = server.turn(Some(ZERO)).expect("a turn");
+        script.world().now += secs(60);
+        script.peer_takes(socket, room);
+        settle(&mut server);
+        assert_eq!(closed_by(&server, CloseReason::WriteStall), u64::from(!stays));
+        assert_eq!(script.sent(socket), if stays { b"e\n".as_slice() } else { b"e" });
+    }
+}
+
+#[test]
+fn events_that_say_nothing_bring_nobody_a_second_turn() {
+    let (mut server, script) = lines(Sink);
+    let socket = connect(&mut server, &script);
+    // More than a hundred turns read.
+    script.peer_sends(socket, [b"x".repeat(99).as_slice(), b"\n"].concat().repeat(300_000));
+    let token = script.token_of(socket);
+    for _ in 0..10 {
+        script.take_calls();
+        script.tell_again(Ready { token, readable: false, writable: false, read_closed: false });
+        let _ = server.turn(Some(ZERO)).expect("a turn");
+        assert_eq!(script.count(|call| *call == Call::Read(socket)), 4);
+    }
+}
+
+#[test]
 fn the_idle_clock_counts_what_the_peer_sends_and_nothing_else() {
     let limits = Limits::default().idle_timeout(Some(secs(2)));
     let (mut server, script) = serve(Lines::default(), Broadcast, limits);

@@ -545,8 +545,17 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 return;
             }
             *budget -= 1;
+            let clocks = self.clocks;
             self.visit(sys, work, key, |peer, sys, _, shared| {
                 let ending = peer.conn.life().reason().is_some();
+                if reason == CloseReason::WriteStall && !peer.is_blocked() {
+                    // There is room, and nobody has tried yet: it was we who were slow.
+                    peer.flush(sys, shared);
+                    if peer.conn.late(at, &clocks, shared.pool).is_none() {
+                        return peer.wants_turn()
+                            || peer.conn.wants_resume(&shared.info.output, shared.pool);
+                    }
+                }
                 match reason {
                     // It may still read what we have to say. But only once: who is ending
                     // for this reason already, and is late again, has had its time.

@@ -246,7 +246,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     }
 
     /// Whether the socket may have something that the connection has a use for.
-    fn wants_turn(&self) -> bool {
+    pub(crate) fn wants_turn(&self) -> bool {
         self.readable && self.conn.wants_read()
     }
 

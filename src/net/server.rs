@@ -567,6 +567,9 @@ impl<Y: Sys> Server<Y> {
                     endpoint.note_callers(number);
                 }
             }
+            // An event that says nothing looks like an entry of our own, and would let its
+            // connection stand in the queue twice.
+            Source::Conn(_) if !(ready.readable || ready.writable || ready.read_closed) => {}
             Source::Conn(_) => self.work.queue.push_back(ready),
         });
         self.more_events = match waited {

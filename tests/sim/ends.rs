@@ -95,9 +95,7 @@ impl World {
                 track.was_idle || plan.idle_timeout.is_some_and(|idle| since(heard, idle))
             }
             CloseReason::WriteStall => {
-                // Room that came while it was found late came too late.
-                let full = socket.no_space || track.unblocked_turn == self.turn;
-                full && since(track.write_since, plan.write_timeout)
+                socket.no_space && since(track.write_since, plan.write_timeout)
                     || socket.write_failed
                     || track.may_fail
                     // Stopped for long, the loop gives one more chance, of one buffer.

@@ -17,9 +17,17 @@ const EACH: usize = 4096;
 
 /// A server with that many connections.
 fn crowd(service: impl Service + 'static, peers: usize) -> (Server<Script>, Script, Vec<usize>) {
+    limited_crowd(service, Limits::default(), peers)
+}
+
+fn limited_crowd(
+    service: impl Service + 'static,
+    limits: Limits,
+    peers: usize,
+) -> (Server<Script>, Script, Vec<usize>) {
     let script = Script::new();
     let mut server = Server::with_sys(script.clone());
-    let endpoint = server.add(Lines::default(), service, Limits::default()).expect("valid");
+    let endpoint = server.add(Lines::default(), service, limits).expect("valid");
     server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
     server.memory_budget(BUDGET);
     let sockets = (0..peers).map(|_| script.call()).collect();
@@ -161,6 +169,22 @@ fn newcomers_wait_for_half_messages_a_second_or_two_and_then_the_largest_goes() 
         // Its place is taken by the next half message at once.
         begin(&mut server, &script, &[newcomer]);
     }
+}
+
+/// Found by the simulation: it has spoken, and it is we who do not read.
+#[test]
+fn who_waits_to_grow_is_not_silent() {
+    let limits = Limits::default().idle_timeout(Some(Duration::from_secs(1)));
+    let (mut server, script, sockets) = limited_crowd(Echo, limits, 20);
+    // A buffer that is full: not a byte more of it can be read.
+    script.peer_sends(sockets[19], [b'z'; 64]);
+    pass(&mut server, &script, Duration::from_millis(800));
+    begin(&mut server, &script, &sockets[..15]);
+    script.peer_sends(sockets[19], [&[b'z'; 500][..], b"\n"].concat());
+    pass(&mut server, &script, Duration::from_secs(1));
+    assert!(!script.is_closed(sockets[19]), "{:?}", server.counters());
+    pass(&mut server, &script, Duration::from_secs(1));
+    assert_eq!(script.sent(sockets[19]).len(), 565, "{:?}", server.counters());
 }
 
 /// Those who want to grow have sent more than there is memory for.

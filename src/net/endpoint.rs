@@ -533,7 +533,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             let late = peer.conn.late(at, &self.clocks, &work.pool).or_else(|| {
                 let limit = self.limits.idle_timeout?;
                 let silent = at.since(peer.last_read) > limit;
-                (silent && peer.conn.is_listening()).then_some(CloseReason::Idle)
+                // Who has sent what we have no room or leave to read is not silent.
+                let waits = peer.conn.is_listening() && !peer.readable;
+                (silent && waits).then_some(CloseReason::Idle)
             });
             let Some(reason) = late else {
                 if peer.conn.wants_write() && !peer.is_blocked() {

@@ -800,8 +800,15 @@ impl<T, C> Conn<T, C> {
         }
     }
 
+    /// Nothing is to be sent, and no step to the end to be taken: [`flushed`](Self::flushed)
+    /// would find nothing to do.
+    pub fn is_quiet(&self) -> bool {
+        self.output.is_none() && matches!(self.life, Life::Open | Life::HalfOpen)
+    }
+
     /// The socket took the first `count` bytes of [`to_send`](Self::to_send), and
     /// takes no more now if those were not all. The rest moves to the pool.
+    #[inline]
     pub fn sent(&mut self, count: usize, pool: &mut Pool, replies: &mut Vec<u8>, tick: Tick) {
         if matches!(self.life, Life::Closed(_)) {
             replies.clear();

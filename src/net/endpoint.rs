@@ -541,6 +541,11 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 if peer.conn.wants_write() && !peer.is_blocked() {
                     self.visit(sys, work, key, Peer::turn);
                 }
+                if work.pool.is_over() {
+                    // The rest is for the next turn, which makes room first.
+                    *budget = 0;
+                    return;
+                }
                 continue;
             };
             if *budget == 0 {

@@ -39,6 +39,8 @@ pub struct Limits {
 const KEEPALIVE: Duration = Duration::from_secs(60 + 6 * 10);
 /// The largest send buffer to ask for, in bytes.
 const MAX_SEND_BUFFER: usize = 1 << 30;
+/// Closed connections that may wait for their peers' FIN, if there are fewer others.
+const MIN_LINGERING: usize = 1024;
 
 /// What happens to newcomers while all connections are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +84,9 @@ impl Limits {
     /// are refused: see [`when_full`](Self::when_full).
     ///
     /// Each takes a descriptor, and a closed one that still waits for its peer's
-    /// FIN keeps its own for up to 2 s: stay some way below `ulimit -n`.
+    /// FIN keeps its own for up to 2 s: stay some way below `ulimit -n`. As many may
+    /// wait so as may be open, or 1,024 if that is more; beyond it, nobody's FIN is waited
+    /// for.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count;
         self
@@ -243,6 +247,12 @@ impl Limits {
             return Err(ConfigError::Connections { asked, max: MAX_CONNECTIONS });
         }
         Ok(())
+    }
+
+    /// How many closed connections may wait for their peers' FIN. Linux has the same for
+    /// connections whose process is done with them, tcp_max_orphans.
+    pub(crate) fn max_lingering(&self) -> usize {
+        self.max_connections.max(MIN_LINGERING)
     }
 
     pub(crate) fn output(&self, max_frame: usize) -> OutputLimits {

@@ -673,6 +673,7 @@ impl<Y: Sys> Server<Y> {
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.timer(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }
@@ -686,6 +687,7 @@ impl<Y: Sys> Server<Y> {
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.rested(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }

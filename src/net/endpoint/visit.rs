@@ -33,8 +33,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
         let (slot, id) = self.names(key, generation);
         let info = self.info(id, self.addrs[key], work.now);
-        let abort = self.limits.abort_on_panic;
-        let allowance = self.pace.allowance(key, work.now);
+        let (abort, allowance) = (self.limits.abort_on_panic, self.pace.allowance(key, work.now));
         let skipped = self.counters.traffic.skipped;
         let peer = &mut self.peers[key];
         let mut shared = Shared {
@@ -92,16 +91,30 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             work.timers.cancel(id);
             work.freed = true;
         }
-        if let Life::Closed(_) = peer.conn.life() {
+        let life = self.life_after(work, key);
+        if let Life::Closed(_) = life {
             return self.move_out(sys, work, key, reset);
         }
         let wish = match again {
             _ if spoke && work.congested => Wish::Hold,
-            _ if left == 0 && peer.conn.life().reason().is_none() => Wish::Rest,
+            _ if left == 0 && life.reason().is_none() => Wish::Rest,
             Some(true) => Wish::Turn,
             _ => Wish::Nothing,
         };
         self.go_on(work, key, slot, wish);
+    }
+
+    /// Where a connection is in its life behind a turn. If it is one too many to linger,
+    /// that is over: it has had our FIN, and is reset if it says more.
+    fn life_after(&mut self, work: &mut Workspace, key: usize) -> Life {
+        let lingering = self.peers.len() - self.live;
+        let conn = &mut self.peers[key].conn;
+        if let Life::Lingering(reason) = conn.life()
+            && lingering > self.limits.max_lingering()
+        {
+            conn.fail(reason, &mut work.pool);
+        }
+        conn.life()
     }
 
     /// Frees a slot.

@@ -22,6 +22,7 @@ pub struct Limits {
     pub(crate) output_low: usize,
     pub(crate) output_max: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
+    pub(crate) memory: Option<usize>,
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
@@ -65,6 +66,7 @@ impl Default for Limits {
             output_low: 32 << 10,
             output_max: None,
             send_buffer: Some(64 << 10),
+            memory: None,
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
@@ -185,6 +187,14 @@ impl Limits {
     /// takes 4 MB for a peer that never reads.
     pub fn send_buffer(mut self, bytes: Option<usize>) -> Self {
         self.send_buffer = bytes;
+        self
+    }
+
+    /// Memory that all waiting input and output of the server may take, in bytes. Default:
+    /// what [`Server::memory_budget`](super::Server::memory_budget) says, where it is told
+    /// what happens at this limit. Of several endpoints' and that one the least holds.
+    pub fn memory(mut self, bytes: Option<usize>) -> Self {
+        self.memory = bytes;
         self
     }
 

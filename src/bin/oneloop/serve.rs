@@ -264,6 +264,7 @@ impl Serve {
         let unused = Arc::default();
         let _ = signal_hook::flag::register(SIGXFSZ, unused);
         log::info!("[STARTING] server is starting...");
+        log::info!("[MEMORY] {}", most_memory(&server));
         // Before the first client: a signal must never find its default.
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR2, SIGCHLD])
             .and_then(|mut signals| {
@@ -376,6 +377,13 @@ impl Running {
         }
         Ok(())
     }
+}
+
+/// What the limits can add up to.
+fn most_memory(server: &Server) -> String {
+    let bytes = |count: usize| units::bytes(u64::try_from(count).unwrap_or(u64::MAX));
+    let (all, buffers) = (server.worst_case(), server.memory());
+    format!("{} at most beside the program; {} of it for what waits", bytes(all), bytes(buffers))
 }
 
 /// What has to balance: who was accepted is open, or was closed for one of the reasons.

@@ -82,6 +82,32 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Limits for a host with little memory: 1,000 connections in 32 MiB of address space,
+    /// of which the program itself takes a third.
+    ///
+    /// | limit | small | why |
+    /// |---|---|---|
+    /// | [`memory`](Self::memory) | 8 MiB | a quarter of 32 MiB, as the default is of what there is |
+    /// | [`max_connections`](Self::max_connections) | 1,000 | with those that are closing 2,024 slots: 2 MiB |
+    /// | [`backlog`](Self::backlog) | 1,024 | more could not come in |
+    /// | [`output_high`](Self::output_high) | 16 KiB | 500 peers that never read fill the budget, and not 100 |
+    /// | [`output_low`](Self::output_low) | 8 KiB | half of it, as by default |
+    /// | [`send_buffer`](Self::send_buffer) | 16 KiB | the kernel holds 32 KiB for a peer that never reads: 32 MiB for 1,000 |
+    ///
+    /// All others are the defaults. A framing brings its own limit of a message, and with
+    /// these it should be 64 KiB at most: a half message takes up to twice its length, a
+    /// reply up to three times, so that one of 1 MiB costs as much as everything else.
+    /// [`Server::worst_case`](super::Server::worst_case) tells what comes of it.
+    pub fn small() -> Self {
+        Self::default()
+            .memory(Some(8 << 20))
+            .max_connections(1000)
+            .backlog(1024)
+            .output_high(16 << 10)
+            .output_low(8 << 10)
+            .send_buffer(Some(16 << 10))
+    }
+
     /// Connections open at once. Default: 10,000. At the limit, newcomers wait or
     /// are refused: see [`when_full`](Self::when_full).
     ///

@@ -18,6 +18,7 @@ pub struct Limits {
     pub(crate) max_connections: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) backlog: i32,
+    pub(crate) reuse_port: bool,
     pub(crate) output_high: usize,
     pub(crate) output_low: usize,
     pub(crate) output_max: Option<usize>,
@@ -62,6 +63,7 @@ impl Default for Limits {
             max_connections: 10_000,
             when_full: WhenFull::Wait,
             backlog: 4096,
+            reuse_port: false,
             output_high: 64 << 10,
             output_low: 32 << 10,
             output_max: None,
@@ -188,6 +190,20 @@ impl Limits {
         self
     }
 
+    /// Whether other processes of the same user may listen at the same addresses, if they
+    /// say so, too (SO_REUSEPORT). Default: no. Linux then gives each caller to one of
+    /// them, by a hash of both addresses, so that as many processes use as many
+    /// processors. For TCP; a Unix socket is refused, and a listener that is
+    /// [adopted](super::Server::adopt_listener) is as it was opened.
+    ///
+    /// Each process has a queue of its own: who waits in that of one that ends is reset,
+    /// though others could have served it. A successor to which the listener itself is
+    /// [handed over](super::Server::hand_over) keeps the queue.
+    pub fn reuse_port(mut self, share: bool) -> Self {
+        self.reuse_port = share;
+        self
+    }
+
     /// Output that waits for one connection, in bytes, above which reading from it
     /// pauses. Default: 64 KiB.
     pub fn output_high(mut self, bytes: usize) -> Self {
@@ -309,6 +325,7 @@ impl Limits {
         ListenOptions {
             backlog: self.backlog,
             send_buffer: self.send_buffer,
+            reuse_port: self.reuse_port,
             // On Linux this overrides the number of keepalive probes, see tcp(7): shorter,
             // a single lost probe would end an idle connection. Our own clock is faster.
             give_up: self.write_timeout.map(|timeout| timeout.max(KEEPALIVE)),

@@ -65,6 +65,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     unix_mode: Option<u32>,
 
+    /// Let other processes listen there, too: each serves a share of the callers
+    #[arg(long)]
+    reuse_port: bool,
+
     #[command(flatten)]
     framing: FramingFlags,
 
@@ -208,7 +212,14 @@ impl Serve {
             .limits
             .limits(self.small, preset.and_then(|preset| preset.connections))?
             .http_courtesy(self.http_courtesy)
-            .abort_on_panic(self.abort_on_panic);
+            .abort_on_panic(self.abort_on_panic)
+            .reuse_port(self.reuse_port);
+        if let (true, Some(unix)) = (self.reuse_port, self.unix_listener()) {
+            return Err(Failure::Usage(format!(
+                "--reuse-port: {unix} can have one listener only; share a TCP port, or give each \
+                 process a socket of its own"
+            )));
+        }
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {
@@ -289,6 +300,10 @@ impl Serve {
         Running { server, gates, restart: Restart::new(), stopping: false }.run(&mut signals)
     }
 
+    fn unix_listener(&self) -> Option<&Address> {
+        self.listen.iter().find(|addr| matches!(addr, Address::Unix(_)))
+    }
+
     fn listen(&self, server: &mut Server, endpoint: EndpointId) -> Result<(), Failure> {
         for addr in &self.listen {
             let listening = match addr {
@@ -299,7 +314,15 @@ impl Serve {
                     server.listen_unix(endpoint, path, self.unix_mode).map(|()| addr.to_string())
                 }
             };
-            let addr = listening.map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
+            let addr = listening.map_err(|error| {
+                let text = cannot_listen(addr, &error);
+                Failure::Runtime(match (self.reuse_port, error.kind()) {
+                    (true, ErrorKind::AddrInUse) => {
+                        text + "; whoever shares it has to have --reuse-port as well, and the same user"
+                    }
+                    _ => text,
+                })
+            })?;
             log::info!("[LISTENING] Server is listening on {addr}");
         }
         Ok(())

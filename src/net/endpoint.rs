@@ -165,6 +165,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     crowded: Throttle,
     unreachable: Throttle,
     panics: Throttle,
+    slow_turns: Throttle,
     turned_away: Throttle,
 }
 
@@ -192,6 +193,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
             panics: Throttle::default(),
+            slow_turns: Throttle::default(),
             turned_away: Throttle::default(),
         }
     }

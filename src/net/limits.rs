@@ -29,6 +29,7 @@ pub struct Limits {
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) http_courtesy: bool,
     pub(crate) abort_on_panic: bool,
+    pub(crate) slow_turn: Option<Duration>,
     pub(crate) max_per_ip: Option<usize>,
     pub(crate) accepts_per_ip: Option<Rate>,
     pub(crate) exempt: Vec<Prefix>,
@@ -74,6 +75,7 @@ impl Default for Limits {
             write_timeout: Some(Duration::from_secs(30)),
             http_courtesy: false,
             abort_on_panic: false,
+            slow_turn: None,
             max_per_ip: None,
             accepts_per_ip: None,
             exempt: Vec::new(),
@@ -140,6 +142,14 @@ impl Limits {
     /// after that. Default: no, it closes the one connection, with `handler_panic`.
     pub fn abort_on_panic(mut self, abort: bool) -> Self {
         self.abort_on_panic = abort;
+        self
+    }
+
+    /// The time that one connection's turn may take before a warning names it, with how long
+    /// it was. It is the service that takes such a time, and everyone waits for it. Default:
+    /// nobody looks, since each turn would cost two looks at the clock.
+    pub fn slow_turn(mut self, time: Option<Duration>) -> Self {
+        self.slow_turn = time;
         self
     }
 

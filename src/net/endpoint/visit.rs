@@ -30,6 +30,26 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         key: usize,
         act: impl FnOnce(&mut Slot<Y, F, S>, &mut Y, &mut [u8], &mut Shared<'_, F, S>) -> bool,
     ) {
+        let Some(most) = self.limits.slow_turn else { return self.attend(sys, work, key, act) };
+        let begun = sys.now();
+        self.attend(sys, work, key, act);
+        let took = sys.now().saturating_sub(begun);
+        // Its address stays where it was, also if the connection is gone.
+        if let Some(addr) = self.addrs.get(key)
+            && took > most
+            && self.slow_turns.allows(work.now)
+        {
+            log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
+        }
+    }
+
+    fn attend(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        key: usize,
+        act: impl FnOnce(&mut Slot<Y, F, S>, &mut Y, &mut [u8], &mut Shared<'_, F, S>) -> bool,
+    ) {
         let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
         let (slot, id) = self.names(key, generation);
         let info = self.info(id, self.addrs[key], work.now);

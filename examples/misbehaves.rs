@@ -54,7 +54,7 @@ fn obey(cx: &mut Context<'_>, line: &[u8]) -> Served {
 }
 
 fn main() -> io::Result<()> {
-    log::set_logger(&Stdout).map_err(io::Error::other)?;
+    log::set_logger(&Stdout).expect("nobody else sets one");
     log::set_max_level(LevelFilter::Warn);
     let addr = std::env::args().nth(1).unwrap_or("127.0.0.1:7007".into());
     let limits = Limits::default()

@@ -30,16 +30,14 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         key: usize,
         act: impl FnOnce(&mut Slot<Y, F, S>, &mut Y, &mut [u8], &mut Shared<'_, F, S>) -> bool,
     ) {
-        let Some(most) = self.limits.slow_turn else { return self.attend(sys, work, key, act) };
-        let begun = sys.now();
+        let limit = self.limits.slow_turn.map(|most| (sys.now(), most));
         self.attend(sys, work, key, act);
-        let took = sys.now().saturating_sub(begun);
-        // Its address stays where it was, also if the connection is gone.
-        if let Some(addr) = self.addrs.get(key)
-            && took > most
-            && self.slow_turns.allows(work.now)
-        {
-            log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
+        if let Some((begun, most)) = limit {
+            let took = sys.now().saturating_sub(begun);
+            // Its address stays where it was, also if the connection is gone.
+            if let Some(&addr) = self.addrs.get(key).filter(|_| took > most) {
+                say_slow(&mut self.slow_turns, work.now, addr, took);
+            }
         }
     }
 
@@ -187,6 +185,12 @@ enum Wish {
 fn say_refused(throttle: &mut Throttle, now: Duration, addr: PeerAddr, error: &EncodeError) {
     if throttle.allows(now) {
         log::warn!("{addr}: bad reply: {error}");
+    }
+}
+
+fn say_slow(throttle: &mut Throttle, now: Duration, addr: PeerAddr, took: Duration) {
+    if throttle.allows(now) {
+        log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
     }
 }
 

@@ -7,8 +7,9 @@ mod serving;
 
 use std::io::{Read, Write};
 use std::process::Command;
+use std::time::Instant;
 
-use serving::{Serving, oneloop};
+use serving::{PATIENCE, Serving, oneloop};
 
 /// The one line with which it refuses to start, and its exit code.
 fn refused(args: &[&str]) -> (Option<i32>, String) {
@@ -77,11 +78,12 @@ fn one_of_them_restarts_and_nobody_who_calls_meanwhile_notices() {
     let mut first = Serving::start(&["-l", "127.0.0.1:0", "--reuse-port"]);
     let mut second = Serving::start(&["-l", &first.addr, "--reuse-port"]);
     first.signal("USR2");
-    let mut calls = 0;
+    let (begun, mut calls) = (Instant::now(), 0);
     let mut said = String::new();
     while !said.contains("the new server listens") {
         assert_eq!(first.ask(b"hello\n"), b"hello\n", "caller {calls}");
         calls += 1;
+        assert!(begun.elapsed() < PATIENCE, "it never came: {:#?}", first.said);
         if let Ok(line) = first.log.try_recv() {
             said = line;
             first.said.push(said.clone());

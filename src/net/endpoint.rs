@@ -29,6 +29,7 @@ use super::quota::{Pace, Quota};
 use super::relief::{Holder, Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
+use super::worst_case::Share;
 use crate::proto::buffer::Pool;
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::dial::Dial;
@@ -135,6 +136,9 @@ pub(crate) trait Endpoint<Y: Sys> {
     fn set_time(&self, unix: u64);
 
     fn counters(&self) -> Counters;
+
+    /// What it may take of memory.
+    fn share(&self) -> Share;
 }
 
 /// The endpoint of one framing and one service.
@@ -161,6 +165,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     crowded: Throttle,
     unreachable: Throttle,
     panics: Throttle,
+    slow_turns: Throttle,
     turned_away: Throttle,
 }
 
@@ -188,6 +193,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
             panics: Throttle::default(),
+            slow_turns: Throttle::default(),
             turned_away: Throttle::default(),
         }
     }
@@ -541,6 +547,11 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 if peer.conn.wants_write() && !peer.is_blocked() {
                     self.visit(sys, work, key, Peer::turn);
                 }
+                if work.pool.is_over() {
+                    // The rest is for the next turn, which makes room first.
+                    *budget = 0;
+                    return;
+                }
                 continue;
             };
             if *budget == 0 {
@@ -615,6 +626,18 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     fn counters(&self) -> Counters {
         let (open, dialing) = (self.live, self.dialer.dialing());
         Counters { open, dialing, lingering: self.peers.len() - open, ..self.counters }
+    }
+
+    fn share(&self) -> Share {
+        let slot = size_of::<Entry<Peer<Y::Stream, F::State, S::Session>>>();
+        Share {
+            slots: self.limits.max_connections.saturating_add(self.limits.max_lingering()),
+            slot: slot + size_of::<PeerAddr>() + Pace::slot_bytes(&self.limits),
+            quotas: Quota::most_bytes(&self.limits),
+            max_input: self.framing.max_input(),
+            max_frame: self.framing.max_frame(),
+            max_output: self.output.max,
+        }
     }
 }
 

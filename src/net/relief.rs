@@ -44,8 +44,17 @@ impl<Y: Sys> Server<Y> {
     /// one is accepted, and connections that would need more memory are not read from
     /// until some is free; above it, or when they have waited for a second, the
     /// largest close with [`CloseReason::Memory`](crate::CloseReason::Memory).
+    ///
+    /// Where an endpoint's [`Limits::memory`](crate::Limits::memory) is less, that holds.
     pub fn memory_budget(&mut self, bytes: usize) {
-        self.work.pool.set_budget(Budget::new(bytes));
+        self.memory = bytes;
+        let least = self.endpoints_memory.unwrap_or(bytes);
+        self.work.pool.set_budget(Budget::new(bytes.min(least)));
+    }
+
+    /// What waiting input and output may take together now, in bytes.
+    pub fn memory(&self) -> usize {
+        self.work.pool.budget()
     }
 
     /// Closes the largest connections if there is too much. Usually there is not, and this

@@ -99,6 +99,10 @@ pub struct Server<Y: Sys = Mio> {
     waited_from: Duration,
     sweep_every: Duration,
     sweeps_put_off: u32,
+    /// What the host allows all buffers together, in bytes.
+    pub(super) memory: usize,
+    /// The least that an endpoint allows them.
+    pub(super) endpoints_memory: Option<usize>,
     /// Since when there is too little memory.
     pub(super) tight_since: Option<Duration>,
     /// Not before this time is anyone read again who waits for memory.
@@ -276,6 +280,8 @@ impl<Y: Sys> Server<Y> {
             waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
+            memory: Budget::DEFAULT,
+            endpoints_memory: None,
             tight_since: None,
             feed_at: now,
         };
@@ -306,6 +312,8 @@ impl<Y: Sys> Server<Y> {
             .ok()
             .filter(|&number| usize::from(number) < MAX_ENDPOINTS)
             .ok_or(ConfigError::Endpoints { max: MAX_ENDPOINTS })?;
+        self.endpoints_memory = [self.endpoints_memory, limits.memory].into_iter().flatten().min();
+        self.memory_budget(self.memory);
         let framing = Rc::new(framing);
         self.work.post.add_encoder(framing.clone());
         let endpoint = TypedEndpoint::<Y, F, S>::new(number, framing, service, limits);
@@ -673,6 +681,7 @@ impl<Y: Sys> Server<Y> {
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.timer(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }
@@ -686,6 +695,7 @@ impl<Y: Sys> Server<Y> {
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.rested(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }

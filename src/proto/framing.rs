@@ -160,6 +160,10 @@ pub trait Framing: Encode {
     }
 }
 
+/// The most that a framing of this crate keeps of a half message beside its
+/// [`State`](Framing::State), in bytes, with what the allocator adds.
+pub(crate) const MAX_STATE: usize = 160;
+
 /// The way out: a message becomes bytes. Apart from [`Framing`] so that a service
 /// can hold any encoder behind a reference.
 pub trait Encode {

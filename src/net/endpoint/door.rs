@@ -35,7 +35,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         for index in 0..self.acceptors.len() {
             // Each listener has its own: a storm on one shuts out no other.
             let mut budget = ACCEPTS_PER_TURN;
-            while budget > 0 && self.acceptors[index].is_ready(work.now) {
+            // One who is greeted may need memory, too.
+            while budget > 0 && work.has_memory() && self.acceptors[index].is_ready(work.now) {
                 let full = self.is_full();
                 if full {
                     self.say_full(work.now);
@@ -199,6 +200,11 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             let _ = sys.write(&mut stream, &refusal);
         }
         let _ = sys.finish(&mut stream);
+        if self.peers.len() - self.live >= self.limits.max_lingering() {
+            self.counters.accepted += 1;
+            self.counters.closed[reason as usize] += 1;
+            return sys.close(stream);
+        }
         let conn = Conn::refused(reason, &mut work.pool, work.tick);
         if self.admit(sys, work, stream, addr, conn).is_some() {
             self.counters.closed[reason as usize] += 1;

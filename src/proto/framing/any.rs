@@ -451,6 +451,7 @@ impl Encode for AnyFraming {
 
 #[cfg(test)]
 mod tests {
+    use super::super::MAX_STATE;
     use super::*;
 
     #[test]
@@ -482,6 +483,31 @@ mod tests {
                 continue;
             }
             assert_eq!((&wire[found], consumed + end), (message, wire.len()), "{word}");
+        }
+    }
+
+    #[test]
+    fn of_half_a_message_no_framing_keeps_more_than_it_may() {
+        for word in AnyFraming::WORDS {
+            let word = word.replace("BYTES", ";").replace('N', "8");
+            let framing: AnyFraming = word.parse().unwrap_or_else(|e| panic!("{word}: {e}"));
+            let mut wires: Vec<Vec<u8>> = [
+                "[[1,",
+                "<a b='",
+                "*3\r\n$1\r\na\r\n",
+                "x",
+                "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+            ]
+            .map(|text| text.as_bytes().to_vec())
+            .into();
+            for wire in &mut wires {
+                let mut state = AnyState::default();
+                let kept = allocation_counter::measure(|| {
+                    let _ = framing.decode(&mut state, wire, false);
+                });
+                // 16: what glibc adds.
+                assert!(kept.bytes_max + 16 <= MAX_STATE as u64, "{word}: {kept:?}");
+            }
         }
     }
 

@@ -255,7 +255,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
         let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
-        for (_, _, holder) in largest_first(&mut weights) {
+        for (_, _, holder) in largest_first(weights) {
             if work.pool.held_bytes() < below {
                 break;
             }

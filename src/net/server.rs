@@ -14,7 +14,8 @@
 //! Owns what all connections share: the kernel, the buffers, the queue, the time.
 //! Knows endpoints only as `dyn Endpoint`, and no message at all.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
@@ -121,7 +122,7 @@ pub(crate) struct Workspace {
     pub(crate) held: Vec<Ready>,
     pub(crate) held_until: Duration,
     /// Connections that were faster than they may be, and when each may go on.
-    pub(crate) resting: BTreeSet<(Duration, ConnId)>,
+    pub(crate) resting: BinaryHeap<Reverse<(Duration, ConnId)>>,
     /// The last delivery left a connection with more than should wait for it.
     pub(crate) congested: bool,
     /// Connections that were sent something by others in this turn.
@@ -258,7 +259,7 @@ impl<Y: Sys> Server<Y> {
                 queue: VecDeque::new(),
                 held: Vec::new(),
                 held_until: now,
-                resting: BTreeSet::new(),
+                resting: BinaryHeap::new(),
                 congested: false,
                 outgoing: Vec::new(),
                 now,
@@ -543,7 +544,7 @@ impl<Y: Sys> Server<Y> {
             false => None,
         };
         let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
-        let rested = self.work.resting.first().map(|&(at, _)| at);
+        let rested = self.work.resting.peek().map(|first| first.0.0);
         let feed = self.work.pool.room_for_starved().then_some(self.feed_at);
         let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested, feed];
         let first = clocks.into_iter().flatten().min()?;
@@ -680,9 +681,9 @@ impl<Y: Sys> Server<Y> {
     /// Goes on with those who were too fast.
     fn call_rested(&mut self) {
         for _ in 0..EXPIRIES_PER_TURN {
-            let due = self.work.resting.first().filter(|(at, _)| *at <= self.work.now);
-            let Some(&(at, id)) = due else { break };
-            self.work.resting.remove(&(at, id));
+            let first = self.work.resting.peek().filter(|first| first.0.0 <= self.work.now);
+            let Some(&Reverse((_, id))) = first else { break };
+            self.work.resting.pop();
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.rested(&mut self.sys, &mut self.work, id);
             }

@@ -6,6 +6,7 @@
 //!                                            └ panicked ──▶ close it, put the rest right
 //! ```
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::super::border::guard;
@@ -132,7 +133,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             }
             Wish::Rest => {
                 if let Some(until) = self.pace.rest(key) {
-                    work.resting.insert((until, slot));
+                    work.resting.push(Reverse((until, slot)));
                 }
             }
             Wish::Hold | Wish::Turn | Wish::Nothing => {}

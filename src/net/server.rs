@@ -652,8 +652,7 @@ impl<Y: Sys> Server<Y> {
                     Ok(())
                 }
                 Command::Counters(answer) => {
-                    // Who asked may have given up waiting.
-                    let _ = answer.try_send(self.counters());
+                    answer(self.counters());
                     Ok(())
                 }
             };

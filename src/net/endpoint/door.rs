@@ -132,7 +132,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             && let Some((_, key, generation)) = self.silent(silent, work).pop()
         {
             if self.peers.get(key).is_some_and(|peer| peer.generation == generation) {
-                self.visit(sys, work, key, |peer, _, _, shared| {
+                self.visit(sys, work, key, &mut |peer, _, shared| {
                     peer.conn.fail(CloseReason::Evicted, shared.pool);
                     false
                 });
@@ -177,7 +177,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
         self.live += 1;
         self.quota.enter(addr.ip(), &self.limits);
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)

@@ -24,7 +24,6 @@ use crate::preflight::{self, OTHER_DESCRIPTORS};
 use crate::restart::{self, Handed, Restart};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
-/// Serve clients until a signal ends it
 #[derive(Args)]
 #[command(after_help = "\
 SPEC is a word with options behind commas, as in u32be,max=64k:

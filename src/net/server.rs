@@ -802,8 +802,9 @@ fn first_of<T>(
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the name has no address")))
 }
 
+/// As text: who returns it from `main` sees that, and not the names in a variant.
 impl From<ConfigError> for io::Error {
     fn from(error: ConfigError) -> Self {
-        Self::new(ErrorKind::InvalidInput, error)
+        Self::new(ErrorKind::InvalidInput, error.to_string())
     }
 }

@@ -67,7 +67,7 @@ class Servers:
         return [self.program, "serve", "-l", "127.0.0.1:" + port, *flags]
 
     def small(self, port):
-        return [SMALL, "127.0.0.1:" + port]
+        return [SMALL, port]
 
     def tokio(self, port, kind):
         return [os.path.join(BUILT, "release", "tokio_echo"), port, kind]

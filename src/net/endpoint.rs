@@ -249,7 +249,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         if queued == 0 || queued + len <= self.output.high || peer.is_blocked() {
             return true;
         }
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
@@ -261,7 +261,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
         let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
-        for (_, _, holder) in largest_first(&mut weights) {
+        for (_, _, holder) in largest_first(weights) {
             if work.pool.held_bytes() < below {
                 break;
             }
@@ -361,13 +361,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             // Its own entry stands further back in the queue: no turn for two.
             return;
         }
-        self.visit(sys, work, key, Peer::turn);
+        self.turn(sys, work, key);
     }
 
     fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
         if let Some(key) = self.find(id) {
             self.pace.rested(key);
-            self.visit(sys, work, key, Peer::turn);
+            self.turn(sys, work, key);
         }
     }
 
@@ -382,7 +382,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return self.call_timer(sys, work, id);
         }
         let Some(key) = self.find(id) else { return };
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.timer(shared);
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
@@ -401,7 +401,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             self.counters.gone += 1;
             return;
         };
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             match for_good {
                 true => peer.conn.close(CloseReason::AppClose, shared.pool),
                 false => peer.conn.finish(shared.pool),
@@ -491,7 +491,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 self.counters.full += count;
             }
             if peer.conn.life().final_reason().is_some() {
-                self.visit(sys, work, key, |_, _, _, _| false);
+                self.visit(sys, work, key, &mut |_, _, _| false);
             } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
                 work.outgoing.push(self_entry(slot));
@@ -518,7 +518,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 return self.give_up(sys, work, id, CloseReason::Memory);
             }
         };
-        self.visit(sys, work, key, |peer, _, _, shared| {
+        self.visit(sys, work, key, &mut |peer, _, shared| {
             peer.conn.fail(CloseReason::Memory, shared.pool);
             false
         });
@@ -545,7 +545,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             });
             let Some(reason) = late else {
                 if peer.conn.wants_write() && !peer.is_blocked() {
-                    self.visit(sys, work, key, Peer::turn);
+                    self.turn(sys, work, key);
                 }
                 if work.pool.is_over() {
                     // The rest is for the next turn, which makes room first.
@@ -559,7 +559,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             *budget -= 1;
             let clocks = self.clocks;
-            self.visit(sys, work, key, |peer, sys, _, shared| {
+            self.visit(sys, work, key, &mut |peer, sys, shared| {
                 let ending = peer.conn.life().reason().is_some();
                 if reason == CloseReason::WriteStall && !peer.is_blocked() {
                     // There is room, and nobody has tried yet: it was we who were slow.
@@ -612,7 +612,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
 
     fn abort(&mut self, sys: &mut Y, work: &mut Workspace) {
         for key in self.keys() {
-            self.visit(sys, work, key, |peer, _, _, shared| {
+            self.visit(sys, work, key, &mut |peer, _, shared| {
                 peer.conn.fail(CloseReason::Shutdown, shared.pool);
                 false
             });

@@ -12,6 +12,7 @@
 //! system has less memory than the budget allows, a tenth of what is held is given back. The bytes of a turn's own replies and letters are not counted: they have
 //! limits of their own and are gone with the turn.
 
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::server::{Server, Workspace};
@@ -71,7 +72,7 @@ impl<Y: Sys> Server<Y> {
         for endpoint in &self.endpoints {
             endpoint.weigh(&self.work.pool, &mut weights);
         }
-        for (_, endpoint, holder) in largest_first(&mut weights) {
+        for (_, endpoint, holder) in largest_first(weights) {
             if self.work.pool.held_bytes() < below {
                 break;
             }
@@ -117,10 +118,11 @@ impl<Y: Sys> Server<Y> {
     }
 }
 
-/// Sorted once: closing only one at a time would search again for each.
-pub(super) fn largest_first(weights: &mut [Weight]) -> impl Iterator<Item = Weight> {
-    weights.sort_unstable();
-    weights.iter().rev().copied()
+/// A heap, since a few of them are enough as a rule: searching again for each would take
+/// longer, and so would sorting all.
+pub(super) fn largest_first(weights: Vec<Weight>) -> impl Iterator<Item = Weight> {
+    let mut heap = BinaryHeap::from(weights);
+    std::iter::from_fn(move || heap.pop())
 }
 
 impl Workspace {

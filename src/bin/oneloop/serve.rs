@@ -29,7 +29,6 @@ const SMALL_CONNECTIONS: usize = 1000;
 /// The largest message of `--small`, in bytes, or what the framing can carry.
 const SMALL_MESSAGE: usize = 64 << 10;
 
-/// Serve clients until a signal ends it
 #[derive(Args)]
 #[command(after_help = "\
 SPEC is a word with options behind commas, as in u32be,max=64k:
@@ -265,19 +264,20 @@ impl Serve {
         let messages = self.framing.preset.map_or(Level::Debug, |preset| preset.shown);
         let service = Logged { service, messages, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
+        let endpoint = server.add(framing, service, limits).map_err(|error| refused(&error))?;
+        self.run_with(server, endpoint, gates, handed)
+    }
+
+    /// What is the same for all services.
+    fn run_with(
+        &self,
+        mut server: Server,
+        endpoint: EndpointId,
+        gates: Rc<Gates>,
+        handed: Vec<Handed>,
+    ) -> Result<(), Failure> {
         server.drain_timeout(self.limits.drain_timeout);
         server.memory_budget(self.limits.memory.unwrap_or_else(preflight::memory_budget));
-        let endpoint = server.add(framing, service, limits).map_err(|error| {
-            let flag = match error {
-                ConfigError::Connections { .. } => "--max-connections: ",
-                ConfigError::PerIp => "--max-per-ip: ",
-                ConfigError::OutputLow { .. } => "--output-low: ",
-                ConfigError::OutputMax { .. } => "--output-max: ",
-                ConfigError::SendBuffer { .. } => "--send-buffer: ",
-                _ => "",
-            };
-            Failure::Usage(format!("{flag}{error}"))
-        })?;
         // With a handler of ours, a log file at its limit is an error of that write; by
         // default it ends the process.
         let unused = Arc::default();
@@ -497,6 +497,19 @@ pub(crate) fn cannot_listen(addr: &Address, error: &io::Error) -> String {
         _ => "",
     };
     format!("cannot listen on {addr}: {error}{advice}")
+}
+
+/// Names the flag that asks for what cannot be.
+fn refused(error: &ConfigError) -> Failure {
+    let flag = match error {
+        ConfigError::Connections { .. } => "--max-connections: ",
+        ConfigError::PerIp => "--max-per-ip: ",
+        ConfigError::OutputLow { .. } => "--output-low: ",
+        ConfigError::OutputMax { .. } => "--output-max: ",
+        ConfigError::SendBuffer { .. } => "--send-buffer: ",
+        _ => "",
+    };
+    Failure::Usage(format!("{flag}{error}"))
 }
 
 fn runtime(what: &str, error: &io::Error) -> Failure {

@@ -8,6 +8,7 @@
 //!  a slot, and Service::opened
 //! ```
 
+use std::collections::BinaryHeap;
 use std::io;
 use std::time::Duration;
 
@@ -83,7 +84,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         work: &mut Workspace,
         stream: Y::Stream,
         addr: PeerAddr,
-        silent: &mut Option<Vec<Silent>>,
+        silent: &mut Option<BinaryHeap<Silent>>,
     ) {
         if let Err(reason) = self.quota.admits(addr.ip(), &self.limits, work.now) {
             self.counters.accepted += 1;
@@ -103,40 +104,36 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
     }
 
-    /// Those who can be evicted in this turn, the longest silent last: looked for once, and
-    /// no more of them than callers.
+    /// Those who can be evicted in this turn, the longest silent on top: looked for once.
     fn silent<'s>(
         &self,
-        found: &'s mut Option<Vec<Silent>>,
+        found: &'s mut Option<BinaryHeap<Silent>>,
         work: &Workspace,
-    ) -> &'s mut Vec<Silent> {
+    ) -> &'s mut BinaryHeap<Silent> {
         found.get_or_insert_with(|| {
             let accepted = |generation: u32| generation & ConnId::OURS == 0;
-            let mut silent: Vec<Silent> = self
-                .peers
+            self.peers
                 .iter()
                 .filter(|(_, peer)| accepted(peer.generation) && !peer.conn.is_counted_out())
                 .map(|(key, peer)| (work.tick.since(peer.last_read), key, peer.generation))
                 .filter(|(silence, ..)| *silence >= NOT_SILENT)
-                .collect();
-            let most = ACCEPTS_PER_TURN * self.acceptors.len();
-            if silent.len() > most {
-                silent.select_nth_unstable_by(most, |a, b| b.cmp(a));
-                silent.truncate(most);
-            }
-            silent.sort_unstable();
-            silent
+                .collect()
         })
     }
 
     /// Closes the longest silent at once: a place is needed now, and whoever says nothing
     /// has nothing unread that a plain close would turn into a reset.
-    fn evict(&mut self, sys: &mut Y, work: &mut Workspace, silent: &mut Option<Vec<Silent>>) {
+    fn evict(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        silent: &mut Option<BinaryHeap<Silent>>,
+    ) {
         while self.is_full()
             && let Some((_, key, generation)) = self.silent(silent, work).pop()
         {
             if self.peers.get(key).is_some_and(|peer| peer.generation == generation) {
-                self.visit(sys, work, key, |peer, _, _, shared| {
+                self.visit(sys, work, key, &mut |peer, _, shared| {
                     peer.conn.fail(CloseReason::Evicted, shared.pool);
                     false
                 });
@@ -181,7 +178,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
         self.live += 1;
         self.quota.enter(addr.ip(), &self.limits);
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)

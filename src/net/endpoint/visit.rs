@@ -1,11 +1,12 @@
 //! One connection's turn, and what follows from it for everyone else.
 //!
 //! ```text
-//!  visit ──▶ lend it the loop's buffers ──▶ act ──▶ still there? ──▶ queue it again
-//!                                            │          └ no ──▶ count it out, free its slot
-//!                                            └ panicked ──▶ close it, put the rest right
+//!  turn, visit ──▶ lend it the loop's buffers ──▶ act ──▶ still there? ──▶ queue it again
+//!                                                  │          └ no ──▶ count it out, free its slot
+//!                                                  └ panicked ──▶ close it, put the rest right
 //! ```
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::super::border::guard;
@@ -19,11 +20,30 @@ use crate::proto::service::{CloseReason, ConnId, PeerAddr, Service};
 use crate::throttle::Throttle;
 
 type Slot<Y, F, S> = Peer<<Y as Sys>::Stream, <F as Framing>::State, <S as Service>::Session>;
+type Act<'a, Y, F, S> = dyn FnMut(&mut Slot<Y, F, S>, &mut Y, &mut Shared<'_, F, S>) -> bool + 'a;
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
-    /// Lets `act` work on one connection, with all it needs from the loop, and
-    /// then draws the conclusions. `act` answers whether it wants another turn.
+    /// A connection's turn.
+    pub(super) fn turn(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+        self.lend(sys, work, key, Peer::turn);
+    }
+
+    /// Lets `act` work on one connection, and then draws the conclusions. `act` answers
+    /// whether it wants another turn.
+    ///
+    /// `dyn`: what happens to a connection beside its turns shares one copy of the code.
     pub(super) fn visit(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        key: usize,
+        act: &mut Act<'_, Y, F, S>,
+    ) {
+        self.lend(sys, work, key, |peer, sys, _, shared| act(peer, sys, shared));
+    }
+
+    /// Lends a connection to `act`, with all it needs from the loop.
+    fn lend(
         &mut self,
         sys: &mut Y,
         work: &mut Workspace,
@@ -163,7 +183,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             }
             Wish::Rest => {
                 if let Some(until) = self.pace.rest(key) {
-                    work.resting.insert((until, slot));
+                    work.resting.push(Reverse((until, slot)));
                 }
             }
             Wish::Hold | Wish::Turn | Wish::Nothing => {}

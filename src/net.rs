@@ -21,6 +21,7 @@ mod server;
 mod sys;
 mod timers;
 mod unix;
+mod worst_case;
 
 pub use counters::Counters;
 pub use endpoint::idle_bytes;

@@ -203,7 +203,8 @@ fn the_log_has_the_lines_of_the_tutorials_and_no_raw_byte_of_a_peer() {
         "{:?}",
         server.said
     );
-    assert!(server.said[1].contains("[LISTENING] Server is listening on 127.0.0.1:"));
+    assert!(server.said[1].contains("[MEMORY] ") && server.said[1].contains(" MiB at most"));
+    assert!(server.said[2].contains("[LISTENING] Server is listening on 127.0.0.1:"));
     let client = server.connect();
     let peer = client.local_addr().expect("connected").to_string();
     let line = server.hear("[NEW CONNECTION]");

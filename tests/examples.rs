@@ -454,6 +454,36 @@ fn slow_reader_is_closed_after_a_while_and_the_others_never_wait_for_it() {
 }
 
 #[test]
+fn misbehaves_as_it_is_told_and_each_time_it_costs_one_connection_or_the_time_it_took() {
+    let mut example = Example::start("misbehaves");
+    let mut client = example.connect();
+    for words in [&b"panic\n"[..], b"reply 100\n", b"flood 100\n"] {
+        let mut victim = example.connect();
+        say(&mut victim, words);
+        assert_eq!(hear_all(&mut victim), b"", "{words:?}");
+        say(&mut client, b"hello\n");
+        hear(&mut client, b"hello\n");
+    }
+    let mut slow = example.connect();
+    say(&mut slow, b"sleep 120\n");
+    hear(&mut slow, b"awake\n");
+    drop((slow, client));
+    // By the time it is idle, both are read to their end.
+    say(&mut example.connect(), b"stop\n");
+    // In any order: a panic that names its functions takes long, too, and then is the slow turn.
+    let said: Vec<String> = (0..4).map(|_| example.line()).collect();
+    for words in [
+        "the service panicked; this connection is closed",
+        "bad reply: message of 104857600 bytes exceeds",
+        "ms, and all others waited",
+        "6 accepted, 0 open",
+        "1 output_cap, 1 bad_reply, 1 handler_panic",
+    ] {
+        assert!(said.iter().any(|line| line.contains(words)), "no {words:?} in {said:?}");
+    }
+}
+
+#[test]
 fn proxy_speaks_lines_on_one_side_and_lengths_on_the_other_and_hands_on_the_ends() {
     let behind = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let mut command = Command::new(path_of("proxy"));

@@ -1,7 +1,7 @@
 /* The floor: an echo server as lean as one can be written by hand.
  *
  *     cc -O3 -o epoll_serve epoll_serve.c
- *     ./epoll_serve PORT lines|u32be|whole|broadcast
+ *     ./epoll_serve PORT lines|u32be|whole|broadcast [SEND_BUFFER]
  *
  * Edge-triggered epoll, one read buffer for all, a read that fills it not ends the reading,
  * one send for all the replies to a read. `lines` drops a CR before the LF, as oneloop does,
@@ -9,7 +9,8 @@
  * to all others. A message that has arrived in part is kept in a buffer of its own until it
  * is whole; what the kernel does not take is kept until it does, and nothing is read so long.
  * There is no log, no clock, no limit but the size of a message, and one table of descriptors:
- * everything oneloop costs above this is its own. */
+ * everything oneloop costs above this is its own. With SEND_BUFFER the kernel keeps as little
+ * output of one peer as it does for oneloop, in bytes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -189,13 +190,13 @@ static void welcome(int listener) {
 }
 
 int main(int argc, char **argv) {
-    parse_fn *parse = argc != 3 ? NULL
+    parse_fn *parse = argc < 3 || argc > 4 ? NULL
         : !strcmp(argv[2], "lines") ? lines
         : !strcmp(argv[2], "u32be") ? u32be
         : !strcmp(argv[2], "whole") ? whole
         : !strcmp(argv[2], "broadcast") ? broadcast : NULL;
     if (!parse) {
-        fprintf(stderr, "usage: %s PORT lines|u32be|whole|broadcast\n", argv[0]);
+        fprintf(stderr, "usage: %s PORT lines|u32be|whole|broadcast [SEND_BUFFER]\n", argv[0]);
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -205,6 +206,10 @@ int main(int argc, char **argv) {
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     /* Those that are accepted inherit it. */
     setsockopt(listener, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (argc == 4) {
+        int size = atoi(argv[3]);
+        setsockopt(listener, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+    }
     if (bind(listener, (struct sockaddr *)&addr, sizeof addr)) die("bind");
     if (listen(listener, 4096)) die("listen");
     poll_fd = epoll_create1(EPOLL_CLOEXEC);

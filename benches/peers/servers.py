@@ -60,14 +60,14 @@ class Servers:
     def command(self, name, port, *args):
         return getattr(self, name)(str(port), *args)
 
-    def raw(self, port, kind="lines"):
-        return [os.path.join(OUT, "epoll_serve"), port, kind]
+    def raw(self, port, kind="lines", *send_buffer):
+        return [os.path.join(OUT, "epoll_serve"), port, kind, *send_buffer]
 
     def oneloop(self, port, *flags):
         return [self.program, "serve", "-l", "127.0.0.1:" + port, *flags]
 
     def small(self, port):
-        return [SMALL, "127.0.0.1:" + port]
+        return [SMALL, port]
 
     def tokio(self, port, kind):
         return [os.path.join(BUILT, "release", "tokio_echo"), port, kind]

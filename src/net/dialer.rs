@@ -10,7 +10,7 @@
 //! Knows addresses and times; whose service wants the connection is the endpoint's
 //! business. What is sent to it meanwhile waits in the pool.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
@@ -23,9 +23,8 @@ use crate::proto::tick::Tick;
 
 /// The calls of one endpoint.
 pub(crate) struct Dialer<R> {
-    /// By the number in their names; in its order, so that what happens to all of them
-    /// happens the same every time.
-    attempts: BTreeMap<u32, Attempt<R>>,
+    /// By the number in their names.
+    attempts: HashMap<u32, Attempt<R>>,
     /// Where those are that were answered: their names do not tell.
     keys: HashMap<u32, u32>,
 }
@@ -62,7 +61,7 @@ pub(crate) enum Step<R> {
 
 impl<R> Default for Dialer<R> {
     fn default() -> Self {
-        Self { attempts: BTreeMap::new(), keys: HashMap::new() }
+        Self { attempts: HashMap::new(), keys: HashMap::new() }
     }
 }
 
@@ -72,9 +71,11 @@ impl<R> Dialer<R> {
         self.attempts.len()
     }
 
-    /// The names of all calls that are under way.
+    /// The names of all calls that are under way; in their order, so that what happens to
+    /// all of them happens the same every time.
     pub(crate) fn all(&self, endpoint: u8) -> Vec<ConnId> {
-        self.attempts.keys().map(|&number| ConnId::dialed(endpoint, number)).collect()
+        let names = self.attempts.keys().map(|&number| ConnId::dialed(endpoint, number));
+        names.collect::<BinaryHeap<_>>().into_sorted_vec()
     }
 
     /// What is to be sent holds so many bytes of memory, by the number of the call.

@@ -29,6 +29,7 @@ use super::quota::{Pace, Quota};
 use super::relief::{Holder, Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
+use super::worst_case::Share;
 use crate::proto::buffer::Pool;
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::dial::Dial;
@@ -135,6 +136,9 @@ pub(crate) trait Endpoint<Y: Sys> {
     fn set_time(&self, unix: u64);
 
     fn counters(&self) -> Counters;
+
+    /// What it may take of memory.
+    fn share(&self) -> Share;
 }
 
 /// The endpoint of one framing and one service.
@@ -161,6 +165,7 @@ pub(crate) struct TypedEndpoint<Y: Sys, F: Framing, S: Service> {
     crowded: Throttle,
     unreachable: Throttle,
     panics: Throttle,
+    slow_turns: Throttle,
     turned_away: Throttle,
 }
 
@@ -188,6 +193,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             crowded: Throttle::default(),
             unreachable: Throttle::default(),
             panics: Throttle::default(),
+            slow_turns: Throttle::default(),
             turned_away: Throttle::default(),
         }
     }
@@ -243,7 +249,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         if queued == 0 || queued + len <= self.output.high || peer.is_blocked() {
             return true;
         }
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
         });
@@ -255,7 +261,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
     fn relieve(&mut self, sys: &mut Y, work: &mut Workspace) {
         let (below, mut weights) = (work.pool.relief(), Vec::new());
         self.weigh(&work.pool, &mut weights);
-        for (_, _, holder) in largest_first(&mut weights) {
+        for (_, _, holder) in largest_first(weights) {
             if work.pool.held_bytes() < below {
                 break;
             }
@@ -355,13 +361,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             // Its own entry stands further back in the queue: no turn for two.
             return;
         }
-        self.visit(sys, work, key, Peer::turn);
+        self.turn(sys, work, key);
     }
 
     fn rested(&mut self, sys: &mut Y, work: &mut Workspace, id: ConnId) {
         if let Some(key) = self.find(id) {
             self.pace.rested(key);
-            self.visit(sys, work, key, Peer::turn);
+            self.turn(sys, work, key);
         }
     }
 
@@ -376,7 +382,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             return self.call_timer(sys, work, id);
         }
         let Some(key) = self.find(id) else { return };
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.timer(shared);
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
@@ -395,7 +401,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             self.counters.gone += 1;
             return;
         };
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             match for_good {
                 true => peer.conn.close(CloseReason::AppClose, shared.pool),
                 false => peer.conn.finish(shared.pool),
@@ -485,7 +491,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 self.counters.full += count;
             }
             if peer.conn.life().final_reason().is_some() {
-                self.visit(sys, work, key, |_, _, _, _| false);
+                self.visit(sys, work, key, &mut |_, _, _| false);
             } else if peer.conn.wants_write() && !peer.is_blocked() && !peer.queued {
                 peer.queued = true;
                 work.outgoing.push(self_entry(slot));
@@ -512,7 +518,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
                 return self.give_up(sys, work, id, CloseReason::Memory);
             }
         };
-        self.visit(sys, work, key, |peer, _, _, shared| {
+        self.visit(sys, work, key, &mut |peer, _, shared| {
             peer.conn.fail(CloseReason::Memory, shared.pool);
             false
         });
@@ -539,7 +545,12 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             });
             let Some(reason) = late else {
                 if peer.conn.wants_write() && !peer.is_blocked() {
-                    self.visit(sys, work, key, Peer::turn);
+                    self.turn(sys, work, key);
+                }
+                if work.pool.is_over() {
+                    // The rest is for the next turn, which makes room first.
+                    *budget = 0;
+                    return;
                 }
                 continue;
             };
@@ -548,7 +559,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             *budget -= 1;
             let clocks = self.clocks;
-            self.visit(sys, work, key, |peer, sys, _, shared| {
+            self.visit(sys, work, key, &mut |peer, sys, shared| {
                 let ending = peer.conn.life().reason().is_some();
                 if reason == CloseReason::WriteStall && !peer.is_blocked() {
                     // There is room, and nobody has tried yet: it was we who were slow.
@@ -601,7 +612,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
 
     fn abort(&mut self, sys: &mut Y, work: &mut Workspace) {
         for key in self.keys() {
-            self.visit(sys, work, key, |peer, _, _, shared| {
+            self.visit(sys, work, key, &mut |peer, _, shared| {
                 peer.conn.fail(CloseReason::Shutdown, shared.pool);
                 false
             });
@@ -615,6 +626,18 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
     fn counters(&self) -> Counters {
         let (open, dialing) = (self.live, self.dialer.dialing());
         Counters { open, dialing, lingering: self.peers.len() - open, ..self.counters }
+    }
+
+    fn share(&self) -> Share {
+        let slot = size_of::<Entry<Peer<Y::Stream, F::State, S::Session>>>();
+        Share {
+            slots: self.limits.max_connections.saturating_add(self.limits.max_lingering()),
+            slot: slot + size_of::<PeerAddr>() + Pace::slot_bytes(&self.limits),
+            quotas: Quota::most_bytes(&self.limits),
+            max_input: self.framing.max_input(),
+            max_frame: self.framing.max_frame(),
+            max_output: self.output.max,
+        }
     }
 }
 

@@ -165,6 +165,10 @@ impl Sys for Mio {
         socket.set_nonblocking(true)?;
         // A restarted server must not wait for the TIME_WAIT of its old clients.
         socket.set_reuse_address(true)?;
+        if options.reuse_port {
+            // Before `bind`, or it is the others that fail.
+            socket.set_reuse_port(true)?;
+        }
         if addr.is_ipv6() {
             // So that 0.0.0.0 and [::] can be listened on side by side.
             socket.set_only_v6(true)?;
@@ -369,6 +373,10 @@ mod tests {
 
     use super::*;
 
+    fn plain(backlog: i32) -> ListenOptions {
+        ListenOptions { backlog, send_buffer: None, give_up: None, reuse_port: false }
+    }
+
     #[test]
     fn an_accepted_socket_inherits_what_was_set_on_the_listener() {
         let mut mio = Mio::new().unwrap();
@@ -376,6 +384,7 @@ mod tests {
             backlog: 16,
             send_buffer: Some(64 << 10),
             give_up: Some(Duration::from_secs(30)),
+            reuse_port: false,
         };
         let addr = "127.0.0.1:0".parse().unwrap();
         let (mut listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
@@ -396,7 +405,7 @@ mod tests {
     #[test]
     fn as_many_callers_wait_as_the_backlog_says() {
         let mut mio = Mio::new().unwrap();
-        let options = ListenOptions { backlog: 250, send_buffer: None, give_up: None };
+        let options = plain(250);
         let addr = "127.0.0.1:0".parse().unwrap();
         let (_listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         let call = |_| Caller::connect_timeout(&addr, Duration::from_millis(900));
@@ -407,7 +416,7 @@ mod tests {
     #[test]
     fn a_caller_is_hung_up_on_with_the_reserve_and_the_reserve_comes_back() {
         let mut mio = Mio::new().unwrap();
-        let options = ListenOptions { backlog: 16, send_buffer: None, give_up: None };
+        let options = plain(16);
         let addr = "127.0.0.1:0".parse().unwrap();
         let (mut listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         assert!(!mio.shed(&mut listener), "nobody called");
@@ -418,9 +427,23 @@ mod tests {
     }
 
     #[test]
+    fn an_address_is_shared_where_each_says_so_and_only_there() {
+        let mut mio = Mio::new().unwrap();
+        let shared = ListenOptions { reuse_port: true, ..plain(16) };
+        let any = "127.0.0.1:0".parse().unwrap();
+        let (_first, addr) = mio.listen(any, &shared, Token::listener(0, 0)).unwrap();
+        assert!(mio.listen(addr, &shared, Token::listener(0, 1)).is_ok());
+        let alone = mio.listen(addr, &plain(16), Token::listener(0, 2)).map(|_| ());
+        assert_eq!(alone.map_err(|e| e.kind()), Err(ErrorKind::AddrInUse));
+        let path = Path::new("/nowhere/socket");
+        let unix = mio.listen_unix(path, None, &shared, Token::listener(0, 3)).map(|_| ());
+        assert_eq!(unix.map_err(|e| e.kind()), Err(ErrorKind::InvalidInput));
+    }
+
+    #[test]
     fn a_listener_that_closes_frees_its_address_at_once() {
         let mut mio = Mio::new().unwrap();
-        let options = ListenOptions { backlog: 16, send_buffer: None, give_up: None };
+        let options = plain(16);
         let addr = "127.0.0.1:0".parse().unwrap();
         let (listener, addr) = mio.listen(addr, &options, Token::listener(0, 0)).unwrap();
         mio.close_listener(listener);

@@ -18,15 +18,18 @@ pub struct Limits {
     pub(crate) max_connections: usize,
     pub(crate) when_full: WhenFull,
     pub(crate) backlog: i32,
+    pub(crate) reuse_port: bool,
     pub(crate) output_high: usize,
     pub(crate) output_low: usize,
     pub(crate) output_max: Option<usize>,
     pub(crate) send_buffer: Option<usize>,
+    pub(crate) memory: Option<usize>,
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) write_timeout: Option<Duration>,
     pub(crate) http_courtesy: bool,
     pub(crate) abort_on_panic: bool,
+    pub(crate) slow_turn: Option<Duration>,
     pub(crate) max_per_ip: Option<usize>,
     pub(crate) accepts_per_ip: Option<Rate>,
     pub(crate) exempt: Vec<Prefix>,
@@ -39,6 +42,8 @@ pub struct Limits {
 const KEEPALIVE: Duration = Duration::from_secs(60 + 6 * 10);
 /// The largest send buffer to ask for, in bytes.
 const MAX_SEND_BUFFER: usize = 1 << 30;
+/// Closed connections that may wait for their peers' FIN, if there are fewer others.
+const MIN_LINGERING: usize = 1024;
 
 /// What happens to newcomers while all connections are in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,15 +64,18 @@ impl Default for Limits {
             max_connections: 10_000,
             when_full: WhenFull::Wait,
             backlog: 4096,
+            reuse_port: false,
             output_high: 64 << 10,
             output_low: 32 << 10,
             output_max: None,
             send_buffer: Some(64 << 10),
+            memory: None,
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
             write_timeout: Some(Duration::from_secs(30)),
             http_courtesy: false,
             abort_on_panic: false,
+            slow_turn: None,
             max_per_ip: None,
             accepts_per_ip: None,
             exempt: Vec::new(),
@@ -78,11 +86,39 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// Limits for a host with little memory: 1,000 connections in 32 MiB of address space,
+    /// of which the program itself takes a third.
+    ///
+    /// | limit | small | why |
+    /// |---|---|---|
+    /// | [`memory`](Self::memory) | 8 MiB | a quarter of 32 MiB, as the default is of what there is |
+    /// | [`max_connections`](Self::max_connections) | 1,000 | with those that are closing 2,024 slots: 2 MiB |
+    /// | [`backlog`](Self::backlog) | 1,024 | more could not come in |
+    /// | [`output_high`](Self::output_high) | 16 KiB | 500 peers that never read fill the budget, and not 100 |
+    /// | [`output_low`](Self::output_low) | 8 KiB | half of it, as by default |
+    /// | [`send_buffer`](Self::send_buffer) | 16 KiB | the kernel holds 32 KiB for a peer that never reads: 32 MiB for 1,000 |
+    ///
+    /// All others are the defaults. A framing brings its own limit of a message, and with
+    /// these it should be 64 KiB at most: a half message takes up to twice its length, a
+    /// reply up to three times, so that one of 1 MiB costs as much as everything else.
+    /// [`Server::worst_case`](super::Server::worst_case) tells what comes of it.
+    pub fn small() -> Self {
+        Self::default()
+            .memory(Some(8 << 20))
+            .max_connections(1000)
+            .backlog(1024)
+            .output_high(16 << 10)
+            .output_low(8 << 10)
+            .send_buffer(Some(16 << 10))
+    }
+
     /// Connections open at once. Default: 10,000. At the limit, newcomers wait or
     /// are refused: see [`when_full`](Self::when_full).
     ///
     /// Each takes a descriptor, and a closed one that still waits for its peer's
-    /// FIN keeps its own for up to 2 s: stay some way below `ulimit -n`.
+    /// FIN keeps its own for up to 2 s: stay some way below `ulimit -n`. As many may
+    /// wait so as may be open, or 1,024 if that is more; beyond it, nobody's FIN is waited
+    /// for.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.max_connections = count;
         self
@@ -106,6 +142,14 @@ impl Limits {
     /// after that. Default: no, it closes the one connection, with `handler_panic`.
     pub fn abort_on_panic(mut self, abort: bool) -> Self {
         self.abort_on_panic = abort;
+        self
+    }
+
+    /// The time that one connection's turn may take before a warning names it, with how long
+    /// it was. It is the service that takes such a time, and everyone waits for it. Default:
+    /// nobody looks, since each turn would cost two looks at the clock.
+    pub fn slow_turn(mut self, time: Option<Duration>) -> Self {
+        self.slow_turn = time;
         self
     }
 
@@ -156,6 +200,20 @@ impl Limits {
         self
     }
 
+    /// Whether other processes of the same user may listen at the same addresses, if they
+    /// say so, too (SO_REUSEPORT). Default: no. Linux then gives each caller to one of
+    /// them, by a hash of both addresses, so that as many processes use as many
+    /// processors. For TCP; a Unix socket is refused, and a listener that is
+    /// [adopted](super::Server::adopt_listener) is as it was opened.
+    ///
+    /// Each process has a queue of its own: who waits in that of one that ends is reset,
+    /// though others could have served it. A successor to which the listener itself is
+    /// [handed over](super::Server::hand_over) keeps the queue.
+    pub fn reuse_port(mut self, share: bool) -> Self {
+        self.reuse_port = share;
+        self
+    }
+
     /// Output that waits for one connection, in bytes, above which reading from it
     /// pauses. Default: 64 KiB.
     pub fn output_high(mut self, bytes: usize) -> Self {
@@ -181,6 +239,14 @@ impl Limits {
     /// takes 4 MB for a peer that never reads.
     pub fn send_buffer(mut self, bytes: Option<usize>) -> Self {
         self.send_buffer = bytes;
+        self
+    }
+
+    /// Memory that all waiting input and output of the server may take, in bytes. Default:
+    /// what [`Server::memory_budget`](super::Server::memory_budget) says, where it is told
+    /// what happens at this limit. Of several endpoints' and that one the least holds.
+    pub fn memory(mut self, bytes: Option<usize>) -> Self {
+        self.memory = bytes;
         self
     }
 
@@ -245,6 +311,12 @@ impl Limits {
         Ok(())
     }
 
+    /// How many closed connections may wait for their peers' FIN. Linux has the same for
+    /// connections whose process is done with them, tcp_max_orphans.
+    pub(crate) fn max_lingering(&self) -> usize {
+        self.max_connections.max(MIN_LINGERING)
+    }
+
     pub(crate) fn output(&self, max_frame: usize) -> OutputLimits {
         let (high, low) = (self.output_high, self.output_low);
         OutputLimits { high, low, max: self.output_max.unwrap_or(high.saturating_add(max_frame)) }
@@ -263,6 +335,7 @@ impl Limits {
         ListenOptions {
             backlog: self.backlog,
             send_buffer: self.send_buffer,
+            reuse_port: self.reuse_port,
             // On Linux this overrides the number of keepalive probes, see tcp(7): shorter,
             // a single lost probe would end an idle connection. Our own clock is faster.
             give_up: self.write_timeout.map(|timeout| timeout.max(KEEPALIVE)),

@@ -103,7 +103,9 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
         F: Framing<State = T>,
         S: Service<Session = C>,
     {
-        self.flush(sys, shared);
+        if !self.conn.is_quiet() {
+            self.flush(sys, shared);
+        }
         for _ in 0..READS_PER_TURN {
             if shared.post.is_heavy() || (shared.spoke() && self.conn.is_ending()) {
                 // What it has for others leaves first, and for itself.
@@ -207,6 +209,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     }
 
     /// Learns from a write of `len` bytes: how many went, and what comes next.
+    #[inline]
     fn note_write<Y>(
         &mut self,
         sys: &mut Y,
@@ -218,8 +221,24 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
     where
         Y: Sys<Stream = R>,
     {
+        match written {
+            Ok(count) if count == len => count,
+            written => self.note_short_write(sys, id, written, pool),
+        }
+    }
+
+    fn note_short_write<Y>(
+        &mut self,
+        sys: &mut Y,
+        id: ConnId,
+        written: io::Result<usize>,
+        pool: &mut Pool,
+    ) -> usize
+    where
+        Y: Sys<Stream = R>,
+    {
         let (count, full) = match written {
-            Ok(count) => (count, count < len),
+            Ok(count) => (count, true),
             Err(error) => {
                 match error.kind() {
                     ErrorKind::WouldBlock => {}

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::limits::Limits;
 use super::prefix::masked;
 use super::rate::{Bucket, Rate};
-use crate::proto::service::CloseReason;
+use crate::proto::service::{CloseReason, ConnId};
 
 /// Addresses whose rate of connecting is remembered, about 3 MiB. When there are more,
 /// those that have rested are forgotten; if there are none, a further address is not
@@ -41,6 +41,19 @@ pub(super) struct Quota {
 }
 
 impl Quota {
+    /// The most memory that this takes, in bytes. A table is at most half empty, a byte
+    /// beside each place, and there twice while it grows.
+    pub(super) fn most_bytes(limits: &Limits) -> usize {
+        let table = |count: usize, each: usize| count.saturating_mul(4 * (each + 1));
+        let open = limits
+            .max_per_ip
+            .map_or(0, |_| table(limits.max_connections, size_of::<(IpAddr, usize)>()));
+        let accepts = limits
+            .accepts_per_ip
+            .map_or(0, |_| table(MAX_ADDRESSES, size_of::<(IpAddr, Bucket)>()));
+        open.saturating_add(accepts)
+    }
+
     /// Whether a caller from there may come in, and if not, why.
     pub(super) fn admits(
         &mut self,
@@ -133,6 +146,15 @@ impl Pace {
     pub(super) fn new(limits: &Limits) -> Self {
         let (messages, errors) = (limits.messages_per_second, limits.errors_per_second);
         Self { messages, errors, slots: Vec::new() }
+    }
+
+    /// What it remembers of a connection, in bytes; those that rest stand in a tree besides,
+    /// whose places are half empty at the worst.
+    pub(super) fn slot_bytes(limits: &Limits) -> usize {
+        match (limits.messages_per_second, limits.errors_per_second) {
+            (None, None) => 0,
+            _ => size_of::<Slot>() + 2 * size_of::<(Duration, ConnId)>(),
+        }
     }
 
     /// A slot has a new owner.

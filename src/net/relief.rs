@@ -12,6 +12,7 @@
 //! system has less memory than the budget allows, a tenth of what is held is given back. The bytes of a turn's own replies and letters are not counted: they have
 //! limits of their own and are gone with the turn.
 
+use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use super::server::{Server, Workspace};
@@ -44,8 +45,17 @@ impl<Y: Sys> Server<Y> {
     /// one is accepted, and connections that would need more memory are not read from
     /// until some is free; above it, or when they have waited for a second, the
     /// largest close with [`CloseReason::Memory`](crate::CloseReason::Memory).
+    ///
+    /// Where an endpoint's [`Limits::memory`](crate::Limits::memory) is less, that holds.
     pub fn memory_budget(&mut self, bytes: usize) {
-        self.work.pool.set_budget(Budget::new(bytes));
+        self.memory = bytes;
+        let least = self.endpoints_memory.unwrap_or(bytes);
+        self.work.pool.set_budget(Budget::new(bytes.min(least)));
+    }
+
+    /// What waiting input and output may take together now, in bytes.
+    pub fn memory(&self) -> usize {
+        self.work.pool.budget()
     }
 
     /// Closes the largest connections if there is too much. Usually there is not, and this
@@ -62,7 +72,7 @@ impl<Y: Sys> Server<Y> {
         for endpoint in &self.endpoints {
             endpoint.weigh(&self.work.pool, &mut weights);
         }
-        for (_, endpoint, holder) in largest_first(&mut weights) {
+        for (_, endpoint, holder) in largest_first(weights) {
             if self.work.pool.held_bytes() < below {
                 break;
             }
@@ -108,10 +118,11 @@ impl<Y: Sys> Server<Y> {
     }
 }
 
-/// Sorted once: closing only one at a time would search again for each.
-pub(super) fn largest_first(weights: &mut [Weight]) -> impl Iterator<Item = Weight> {
-    weights.sort_unstable();
-    weights.iter().rev().copied()
+/// A heap, since a few of them are enough as a rule: searching again for each would take
+/// longer, and so would sorting all.
+pub(super) fn largest_first(weights: Vec<Weight>) -> impl Iterator<Item = Weight> {
+    let mut heap = BinaryHeap::from(weights);
+    std::iter::from_fn(move || heap.pop())
 }
 
 impl Workspace {

@@ -14,7 +14,8 @@
 //! Owns what all connections share: the kernel, the buffers, the queue, the time.
 //! Knows endpoints only as `dyn Endpoint`, and no message at all.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::fd::{AsRawFd, RawFd};
@@ -99,6 +100,10 @@ pub struct Server<Y: Sys = Mio> {
     waited_from: Duration,
     sweep_every: Duration,
     sweeps_put_off: u32,
+    /// What the host allows all buffers together, in bytes.
+    pub(super) memory: usize,
+    /// The least that an endpoint allows them.
+    pub(super) endpoints_memory: Option<usize>,
     /// Since when there is too little memory.
     pub(super) tight_since: Option<Duration>,
     /// Not before this time is anyone read again who waits for memory.
@@ -121,7 +126,7 @@ pub(crate) struct Workspace {
     pub(crate) held: Vec<Ready>,
     pub(crate) held_until: Duration,
     /// Connections that were faster than they may be, and when each may go on.
-    pub(crate) resting: BTreeSet<(Duration, ConnId)>,
+    pub(crate) resting: BinaryHeap<Reverse<(Duration, ConnId)>>,
     /// The last delivery left a connection with more than should wait for it.
     pub(crate) congested: bool,
     /// Connections that were sent something by others in this turn.
@@ -258,7 +263,7 @@ impl<Y: Sys> Server<Y> {
                 queue: VecDeque::new(),
                 held: Vec::new(),
                 held_until: now,
-                resting: BTreeSet::new(),
+                resting: BinaryHeap::new(),
                 congested: false,
                 outgoing: Vec::new(),
                 now,
@@ -276,6 +281,8 @@ impl<Y: Sys> Server<Y> {
             waited_from: now,
             sweep_every: Duration::from_secs(1),
             sweeps_put_off: 0,
+            memory: Budget::DEFAULT,
+            endpoints_memory: None,
             tight_since: None,
             feed_at: now,
         };
@@ -306,6 +313,8 @@ impl<Y: Sys> Server<Y> {
             .ok()
             .filter(|&number| usize::from(number) < MAX_ENDPOINTS)
             .ok_or(ConfigError::Endpoints { max: MAX_ENDPOINTS })?;
+        self.endpoints_memory = [self.endpoints_memory, limits.memory].into_iter().flatten().min();
+        self.memory_budget(self.memory);
         let framing = Rc::new(framing);
         self.work.post.add_encoder(framing.clone());
         let endpoint = TypedEndpoint::<Y, F, S>::new(number, framing, service, limits);
@@ -543,7 +552,7 @@ impl<Y: Sys> Server<Y> {
             false => None,
         };
         let held = (!self.work.held.is_empty()).then_some(self.work.held_until);
-        let rested = self.work.resting.first().map(|&(at, _)| at);
+        let rested = self.work.resting.peek().map(|first| first.0.0);
         let feed = self.work.pool.room_for_starved().then_some(self.feed_at);
         let clocks = [self.sweep_at, self.work.timers.next(), drain, accept, held, rested, feed];
         let first = clocks.into_iter().flatten().min()?;
@@ -651,8 +660,7 @@ impl<Y: Sys> Server<Y> {
                     Ok(())
                 }
                 Command::Counters(answer) => {
-                    // Who asked may have given up waiting.
-                    let _ = answer.try_send(self.counters());
+                    answer(self.counters());
                     Ok(())
                 }
             };
@@ -673,6 +681,7 @@ impl<Y: Sys> Server<Y> {
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.timer(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }
@@ -680,12 +689,13 @@ impl<Y: Sys> Server<Y> {
     /// Goes on with those who were too fast.
     fn call_rested(&mut self) {
         for _ in 0..EXPIRIES_PER_TURN {
-            let due = self.work.resting.first().filter(|(at, _)| *at <= self.work.now);
-            let Some(&(at, id)) = due else { break };
-            self.work.resting.remove(&(at, id));
+            let first = self.work.resting.peek().filter(|first| first.0.0 <= self.work.now);
+            let Some(&Reverse((_, id))) = first else { break };
+            self.work.resting.pop();
             if let Some(endpoint) = self.endpoints.get_mut(usize::from(id.endpoint())) {
                 endpoint.rested(&mut self.sys, &mut self.work, id);
             }
+            self.relieve();
             self.carry_out_orders();
         }
     }
@@ -802,8 +812,9 @@ fn first_of<T>(
     Err(last.unwrap_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the name has no address")))
 }
 
+/// As text: who returns it from `main` sees that, and not the names in a variant.
 impl From<ConfigError> for io::Error {
     fn from(error: ConfigError) -> Self {
-        Self::new(ErrorKind::InvalidInput, error)
+        Self::new(ErrorKind::InvalidInput, error.to_string())
     }
 }

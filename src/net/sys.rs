@@ -227,6 +227,8 @@ pub struct ListenOptions {
     pub send_buffer: Option<usize>,
     /// How long sent bytes may stay unacknowledged before the kernel gives up.
     pub give_up: Option<Duration>,
+    /// Whether other listeners, of other processes, may have the same address.
+    pub reuse_port: bool,
 }
 
 /// How to call.

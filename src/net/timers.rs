@@ -3,26 +3,34 @@
 //! The clocks that every connection has are not in here. Those are found by a
 //! sweep over all connections once a second, which costs nothing per message.
 
-use std::collections::{BTreeSet, HashMap};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
 use crate::proto::service::ConnId;
 
+/// Forgotten entries that are always allowed, so that a heap of a few is not cleaned all
+/// the time.
+const FEW: usize = 64;
+
 /// Who wants to be called, and when.
 ///
-/// Invariant: both maps hold the same pairs.
+/// A heap gives up none but its first, so what was forgotten stays in it until it comes
+/// up, or until half of the heap is like that.
+///
+/// Invariant: each pair of `by_conn` is in `by_time`, and what is first there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    by_time: BTreeSet<(Duration, ConnId)>,
+    by_time: BinaryHeap<Reverse<(Duration, ConnId)>>,
     by_conn: HashMap<ConnId, Duration>,
 }
 
 impl Timers {
     /// Calls `id` at `time`, and not at the time set before.
     pub(crate) fn set(&mut self, id: ConnId, time: Duration) {
-        self.cancel(id);
         self.by_conn.insert(id, time);
-        self.by_time.insert((time, id));
+        self.by_time.push(Reverse((time, id)));
+        self.clean();
     }
 
     /// Forgets `id`.
@@ -30,15 +38,13 @@ impl Timers {
         if self.by_conn.is_empty() {
             return;
         }
-        if let Some(time) = self.by_conn.remove(&id) {
-            self.by_time.remove(&(time, id));
-        }
-        debug_assert_eq!(self.by_time.len(), self.by_conn.len());
+        self.by_conn.remove(&id);
+        self.clean();
     }
 
     /// Takes the next one whose time has come.
     pub(crate) fn due(&mut self, now: Duration) -> Option<ConnId> {
-        let &(time, id) = self.by_time.first()?;
+        let &Reverse((time, id)) = self.by_time.peek()?;
         if time > now {
             return None;
         }
@@ -48,7 +54,19 @@ impl Timers {
 
     /// When the next one is due.
     pub(crate) fn next(&self) -> Option<Duration> {
-        self.by_time.first().map(|&(time, _)| time)
+        self.by_time.peek().map(|&Reverse((time, _))| time)
+    }
+
+    /// Lets go of what was forgotten, as far as it is first or too much.
+    fn clean(&mut self) {
+        let by_conn = &self.by_conn;
+        let holds = |&Reverse((time, id)): &_| by_conn.get(&id) == Some(&time);
+        if self.by_time.len() > 2 * by_conn.len() + FEW {
+            self.by_time.retain(holds);
+        }
+        while self.by_time.peek().is_some_and(|first| !holds(first)) {
+            self.by_time.pop();
+        }
     }
 }
 
@@ -72,5 +90,20 @@ mod tests {
         assert_eq!(timers.due(secs(4)), None);
         timers.cancel(c);
         assert_eq!((timers.due(secs(9)), timers.next()), (None, None));
+    }
+
+    #[test]
+    fn a_timer_that_is_set_again_and_again_takes_no_more_memory_and_comes_once() {
+        let mut timers = Timers::default();
+        let [early, late] = [1, 2].map(|generation| ConnId::new(0, 0, generation));
+        let millis = Duration::from_millis;
+        timers.set(early, millis(1));
+        // Behind one that comes first, so that none of these ever comes up.
+        (0..10_000).for_each(|n| timers.set(late, millis(10_000 - n % 100)));
+        assert!(timers.by_time.len() <= 2 * 2 + FEW, "{} entries", timers.by_time.len());
+        assert_eq!([timers.due(millis(9_900)), timers.due(millis(9_900))], [Some(early), None]);
+        assert_eq!(timers.next(), Some(millis(9_901)));
+        assert_eq!([timers.due(millis(9_901)), timers.due(millis(99_999))], [Some(late), None]);
+        assert_eq!(timers.by_time.len(), 0);
     }
 }

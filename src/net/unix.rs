@@ -36,6 +36,10 @@ impl UnixListener {
         mode: Option<u32>,
         options: &ListenOptions,
     ) -> io::Result<Self> {
+        if options.reuse_port {
+            let text = "a Unix socket has one listener: reuse_port is for TCP";
+            return Err(io::Error::new(ErrorKind::InvalidInput, text));
+        }
         let addr = address(path)?;
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

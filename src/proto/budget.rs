@@ -30,6 +30,11 @@ impl Budget {
         Self { max, high: max - max / 10, starved: false }
     }
 
+    /// The most, in bytes.
+    pub(super) fn max(&self) -> usize {
+        self.max
+    }
+
     /// What is to be closed down to, in bytes, when it is too much.
     pub(super) fn high(&self) -> usize {
         self.high

@@ -116,7 +116,7 @@ const MIN: usize = 64;
 /// the allocator.
 const CLASSES: usize = 11;
 /// Spare memory a pool keeps, in bytes; what is returned beyond it is freed.
-const MAX_SPARE: usize = 1 << 20;
+pub(crate) const MAX_SPARE: usize = 1 << 20;
 
 impl Pool {
     /// An empty pool. Allocates nothing.
@@ -187,6 +187,14 @@ impl Pool {
     /// Buffers in use now.
     pub fn buffers(&self) -> usize {
         self.buffers.len()
+    }
+
+    /// What a buffer takes beside its bytes, itself and what the allocator adds.
+    pub(crate) const OVERHEAD: usize = size_of::<Buffer>() + size_of::<usize>() + 16;
+
+    /// The most that it may hold, in bytes.
+    pub(crate) fn budget(&self) -> usize {
+        self.budget.max()
     }
 
     /// Puts `bytes` (possibly none) aside.

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::buffer::{Buffer, BufferId, NoMemory, Pool};
-use super::framing::{EncodeError, Exchange, FrameError, Framing, Guess, Rest};
+use super::framing::{EncodeError, Encoder, Exchange, FrameError, Framing, Guess, Rest, Visitor};
 use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
 use super::tick::Tick;
@@ -440,43 +440,28 @@ where
         let queued = self.waiting(shared.pool);
         let (courtesy, allowance) = (shared.http_courtesy, shared.allowance.max(1));
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
-        let (mut cx, service, refused) = shared.context(queued);
+        let (cx, service, refused) = shared.context(queued);
         let was_skipping = framing.is_skipping(state);
-        let mut left = allowance;
-        let result = framing.each(state, input, end, |item| {
-            left -= 1;
-            if cx.converses {
-                cx.exchange = framing.exchange();
-            }
-            let served = match item {
-                Ok(message) => {
-                    cx.traffic.messages_in += 1;
-                    service.message(&mut cx, session, message)
-                }
-                Err(error) => {
-                    cx.traffic.skipped += 1;
-                    service.bad_input(&mut cx, session, &error)
-                }
-            };
-            cx.note_refusal(served, refused);
-            cx.settle(framing);
-            if left == 0 || cx.verdict.is_some() || cx.has_enough() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
+        let mut serving = Serving { cx, framing, service, session, refused, left: allowance };
+        let result = framing.visit(state, input, end, &mut serving);
+        let Serving { cx, service, session, refused, left, .. } = &mut serving;
+        let left = *left;
         let full = left == 0 || cx.has_enough();
         // Messages that ended in here, one that was being skipped included.
         let ended = allowance - left + usize::from(was_skipping);
         let result = result.and_then(|rest| {
             // Only a framing from outside this crate waits for more than its own
             // maximum, and it would wait for ever.
-            let (left, max) = (input.len() - rest.used, framing.max_input());
-            if left > max && !full && cx.verdict.is_none() {
-                return Err(FrameError::TooLong { announced: Some(rest.need as u64), max });
+            let left = input.len() - rest.used;
+            if left == 0 || full || cx.verdict.is_some() {
+                return Ok(rest);
             }
-            Ok(rest)
+            match framing.max_input() {
+                max if left > max => {
+                    Err(FrameError::TooLong { announced: Some(rest.need as u64), max })
+                }
+                _ => Ok(rest),
+            }
         });
         if let (Err(error), None) = (&result, cx.verdict) {
             cx.traffic.bad_frames += 1;
@@ -493,8 +478,10 @@ where
             if courtesy && cx.guess == Some(Guess::Http) {
                 cx.replies.extend_from_slice(HTTP_COURTESY);
             }
-            let served = service.bad_input(&mut cx, session, error);
-            cx.note_refusal(served, refused);
+            let served = service.bad_input(cx, session, error);
+            if let Err(error) = served {
+                cx.refuse(error, refused);
+            }
             cx.verdict.get_or_insert(Verdict::Close(error.into()));
             cx.settle(framing);
         }
@@ -575,7 +562,9 @@ where
         let queued = self.waiting(shared.pool);
         let (mut cx, service, refused) = shared.context(queued);
         let served = f(service, &mut cx, &mut self.session);
-        cx.note_refusal(served, refused);
+        if let Err(error) = served {
+            cx.refuse(error, refused);
+        }
         let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
         self.paused |= full;
         self.hush(shared.replies);
@@ -631,9 +620,10 @@ impl<F, S> Shared<'_, F, S> {
 impl<F: Framing, S: Service> Shared<'_, F, S> {
     /// What the service is called with, and where an error that it hands on goes.
     /// `queued` bytes wait for the connection already.
+    #[inline(always)]
     fn context(&mut self, queued: usize) -> (Context<'_>, &mut S, &mut Option<EncodeError>) {
         let cx = Context {
-            encoder: self.framing.inner().unwrap_or(self.framing),
+            encoder: self.framing.encoder().unwrap_or(Encoder::Other(self.framing)),
             replies: self.replies,
             post: self.post,
             traffic: self.traffic,
@@ -646,6 +636,48 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
             guess: None,
         };
         (cx, self.service, &mut self.refused)
+    }
+}
+
+/// Has the messages of a read served.
+struct Serving<'a, 's, F, S: Service> {
+    cx: Context<'s>,
+    framing: &'a F,
+    service: &'a mut S,
+    session: &'a mut S::Session,
+    /// Where an error goes that the service hands on.
+    refused: &'a mut Option<EncodeError>,
+    /// How many more may be.
+    left: usize,
+}
+
+impl<F: Framing, S: Service> Visitor for Serving<'_, '_, F, S> {
+    #[inline(always)]
+    fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()> {
+        let cx = &mut self.cx;
+        self.left -= 1;
+        if cx.converses {
+            cx.exchange = self.framing.exchange();
+        }
+        let served = match item {
+            Ok(message) => {
+                cx.traffic.messages_in += 1;
+                self.service.message(cx, self.session, message)
+            }
+            Err(error) => {
+                cx.traffic.skipped += 1;
+                self.service.bad_input(cx, self.session, &error)
+            }
+        };
+        if let Err(error) = served {
+            cx.refuse(error, self.refused);
+        }
+        cx.settle(self.framing);
+        if self.left == 0 || cx.verdict.is_some() || cx.has_enough() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     }
 }
 
@@ -669,18 +701,17 @@ struct Kept {
 
 impl Context<'_> {
     /// Turns an error that the service handed on into the end of the connection.
-    fn note_refusal(&mut self, served: Served, refused: &mut Option<EncodeError>) {
-        if let Err(error) = served {
-            let reason = match error {
-                EncodeError::NoMemory { .. } => CloseReason::Memory,
-                _ => CloseReason::BadReply,
-            };
-            self.verdict.get_or_insert(Verdict::Close(reason));
-            refused.get_or_insert(error);
-            // Whoever asked is told that nothing came of it.
-            if let Exchange::Asked(_) = self.exchange {
-                self.exchange = Exchange::Failed { status: 500 };
-            }
+    #[cold]
+    fn refuse(&mut self, error: EncodeError, refused: &mut Option<EncodeError>) {
+        let reason = match error {
+            EncodeError::NoMemory { .. } => CloseReason::Memory,
+            _ => CloseReason::BadReply,
+        };
+        self.verdict.get_or_insert(Verdict::Close(reason));
+        refused.get_or_insert(error);
+        // Whoever asked is told that nothing came of it.
+        if let Exchange::Asked(_) = self.exchange {
+            self.exchange = Exchange::Failed { status: 500 };
         }
     }
 
@@ -769,8 +800,15 @@ impl<T, C> Conn<T, C> {
         }
     }
 
+    /// Nothing is to be sent, and no step to the end to be taken: [`flushed`](Self::flushed)
+    /// would find nothing to do.
+    pub fn is_quiet(&self) -> bool {
+        self.output.is_none() && matches!(self.life, Life::Open | Life::HalfOpen)
+    }
+
     /// The socket took the first `count` bytes of [`to_send`](Self::to_send), and
     /// takes no more now if those were not all. The rest moves to the pool.
+    #[inline]
     pub fn sent(&mut self, count: usize, pool: &mut Pool, replies: &mut Vec<u8>, tick: Tick) {
         if matches!(self.life, Life::Closed(_)) {
             replies.clear();

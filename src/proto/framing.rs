@@ -102,14 +102,30 @@ pub trait Framing: Encode {
         state: &mut Self::State,
         input: &mut [u8],
         end: bool,
-        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+        f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+    ) -> Result<Rest, FrameError> {
+        self.visit(state, input, end, &mut Each(f))
+    }
+
+    /// The same for a [`Visitor`]. Implement it where all messages of a read can be found
+    /// faster than one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`each`](Self::each).
+    fn visit(
+        &self,
+        state: &mut Self::State,
+        input: &mut [u8],
+        end: bool,
+        visitor: &mut impl Visitor,
     ) -> Result<Rest, FrameError> {
         let mut used = 0;
         loop {
             match next(self, state, &mut input[used..], end)? {
                 Next::Item { item, consumed } => {
                     used += consumed;
-                    if item.is_some_and(|item| f(item).is_break()) {
+                    if item.is_some_and(|item| visitor.item(item).is_break()) {
                         return Ok(Rest { used, need: 0 });
                     }
                 }
@@ -144,6 +160,10 @@ pub trait Framing: Encode {
     }
 }
 
+/// The most that a framing of this crate keeps of a half message beside its
+/// [`State`](Framing::State), in bytes, with what the allocator adds.
+pub(crate) const MAX_STATE: usize = 160;
+
 /// The way out: a message becomes bytes. Apart from [`Framing`] so that a service
 /// can hold any encoder behind a reference.
 pub trait Encode {
@@ -172,9 +192,9 @@ pub trait Encode {
         }
     }
 
-    /// What encodes, if this only hands messages on to it: asked once for all replies of a
-    /// read. Default: it encodes by itself.
-    fn inner(&self) -> Option<&dyn Encode> {
+    /// What encodes in the end: asked once for all replies of a read. Default: the value
+    /// itself, in a way that the caller does not know.
+    fn encoder(&self) -> Option<Encoder<'_>> {
         None
     }
 
@@ -206,6 +226,19 @@ pub trait Encode {
     fn check(&self) -> Result<(), ConfigError> {
         Ok(())
     }
+}
+
+/// What encodes. The commonest are named, so that a reply is compiled for them: a call to
+/// an unknown one costs a short message as much as the rest of its way out.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Encoder<'a> {
+    /// Lines.
+    Lines(&'a Lines),
+    /// A binary length in front.
+    LengthField(&'a LengthField),
+    /// Any other.
+    Other(&'a dyn Encode),
 }
 
 /// Where a connection stands between a message and its reply, for framings whose
@@ -240,6 +273,25 @@ pub struct Asked {
     pub old: bool,
     /// The connection ends with the reply.
     pub last: bool,
+}
+
+/// Gets the messages of a read: what a closure is to [`Framing::each`], but compiled into
+/// the loop that finds them if its method is `#[inline(always)]`, which no closure can be.
+pub trait Visitor {
+    /// A message, or an error that was skipped over. `Break` ends the visit.
+    fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()>;
+}
+
+struct Each<F>(F);
+
+impl<F> Visitor for Each<F>
+where
+    F: FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+{
+    #[inline(always)]
+    fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()> {
+        self.0(item)
+    }
 }
 
 /// What [`Framing::decode`] found at the front of the input.

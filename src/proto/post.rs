@@ -38,7 +38,7 @@ const MAX_SIZE: usize = 16 << 20;
 /// From here on, in bytes, letters are delivered before anyone else is served, and
 /// before the next message of the same peer is. Well below what may wait for a
 /// connection: one that reads must not pass its limit because another speaks fast.
-const HEAVY: usize = 32 << 10;
+pub(crate) const HEAVY: usize = 32 << 10;
 /// Memory of letters that is kept for the next turn, in bytes.
 const MAX_KEPT: usize = 1 << 20;
 

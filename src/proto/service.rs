@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::conn::OutputLimits;
 use super::dial::{ConnectError, Dial};
-use super::framing::{Encode, EncodeError, Exchange, FrameError, Guess, Reply, make_room};
+use super::framing::{Encode, EncodeError, Encoder, Exchange, FrameError, Guess, Reply, make_room};
 use super::post::{Order, Post};
 
 /// What came of serving: the error, if there is one, that closes the connection.
@@ -130,7 +130,7 @@ where
 
 /// What a service may do while it is called.
 pub struct Context<'a> {
-    pub(super) encoder: &'a dyn Encode,
+    pub(super) encoder: Encoder<'a>,
     pub(super) replies: &'a mut Vec<u8>,
     pub(super) post: &'a mut Post,
     pub(super) traffic: &'a mut Traffic,
@@ -186,23 +186,48 @@ impl Context<'_> {
     /// The framing cannot carry it. Or it would pass the hard limit of queued output, or
     /// there is no memory for it: then the connection closes, with
     /// [`CloseReason::OutputCap`] or [`CloseReason::Memory`].
+    #[inline]
     pub fn reply<'m>(&mut self, message: impl Into<Reply<'m>>) -> Result<(), EncodeError> {
-        self.reply_with(&message.into())
+        match message.into() {
+            Reply::Bytes(message) if !self.converses => self.reply_bytes(message),
+            reply => self.reply_with(&reply),
+        }
     }
 
-    #[inline(always)]
+    fn reply_bytes(&mut self, message: &[u8]) -> Result<(), EncodeError> {
+        let before = self.room_for(message.len())?;
+        match self.encoder {
+            Encoder::Lines(lines) => lines.encode(message, self.replies)?,
+            Encoder::LengthField(field) => field.encode(message, self.replies)?,
+            Encoder::Other(encoder) => encoder.encode(message, self.replies)?,
+        }
+        self.replied(before)
+    }
+
     fn reply_with(&mut self, reply: &Reply<'_>) -> Result<(), EncodeError> {
-        let before = self.replies.len();
-        if let Err(error) = make_room(self.replies, reply.len()) {
+        let before = self.room_for(reply.len())?;
+        let encoder: &dyn Encode = match self.encoder {
+            Encoder::Lines(lines) => lines,
+            Encoder::LengthField(field) => field,
+            Encoder::Other(encoder) => encoder,
+        };
+        encoder.reply(reply, &mut self.exchange, self.replies)?;
+        self.replied(before)
+    }
+
+    /// Where a reply of `len` bytes begins, once there is memory for it.
+    #[inline(always)]
+    fn room_for(&mut self, len: usize) -> Result<usize, EncodeError> {
+        if let Err(error) = make_room(self.replies, len) {
             self.verdict.get_or_insert(Verdict::Abort(CloseReason::Memory));
             return Err(error);
         }
-        match reply {
-            Reply::Bytes(message) if !self.converses => {
-                self.encoder.encode(message, self.replies)?;
-            }
-            reply => self.encoder.reply(reply, &mut self.exchange, self.replies)?,
-        }
+        Ok(self.replies.len())
+    }
+
+    /// A reply stands behind the bytes that were there `before`.
+    #[inline(always)]
+    fn replied(&mut self, before: usize) -> Result<(), EncodeError> {
         let (queued, max) = (self.queued + self.replies.len(), self.info.output.max);
         if queued > max {
             self.replies.truncate(before);

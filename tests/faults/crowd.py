@@ -18,7 +18,8 @@ every 50 ms a newcomer calls, asks once and leaves; how long that takes is told.
 
 Asserted: honest p99 < 50 ms (corrected: from when a message was due), no error, all of the
 honest answered; each newcomer served; memory of the process at most the budget (--memory) and
-1 KiB for each connection beside what it had at the start; no panic, counters that balance.
+1 KiB for each connection beside what it had at the start, and at most what it says itself in
+its line [MEMORY]; no panic, counters that balance.
 
 Standard library only, and one machine: at most 20,000 descriptors for a process.
 """
@@ -343,6 +344,9 @@ def run(args, binary):
         judge(server, args, end, p99)
         check(not newcomer["failed"], "newcomers were not served: %s", newcomer["failed"])
         check(grown <= most, "more memory than allowed")
+        promised = int(server.hear(r"\[MEMORY\] (\d+) MiB at most").group(1)) << 20
+        print("         it has promised %d KiB" % (promised >> 10))
+        check(grown <= promised, "more memory than it promised")
         print("ok")
     finally:
         for part in parts:

@@ -130,6 +130,7 @@ def f24(t):
     stay, leave = server.crowd(50), server.crowd(50)
     sender = server.connect()
     until("all open", lambda: server.fds() >= server.base["fds"] + 101)
+    t.watch_ends(server)
     text = b"".join(b"%06d %s\n" % (n, b"x" * 100) for n in range(2000))
     part = len(text) // 50
     for n, client in enumerate(leave):

@@ -120,30 +120,44 @@ class Server:
 
     def __init__(self, binary, *flags, before=(), prepare=None, stderr=None, listen="127.0.0.1:0",
                  pass_fds=()):
-        args = [*before, binary, "serve", "-l", listen, *flags]
+        args = [*before, *self.command(binary, listen), *flags]
         self.lines, self.said = [], threading.Condition()
-        self.over = False
+        # Streams of its log that go on.
+        self.logs = 0
         self.process = subprocess.Popen(
-            args, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            args, stdin=subprocess.DEVNULL, stdout=self.stdout(),
             stderr=stderr or subprocess.PIPE, preexec_fn=prepare, pass_fds=pass_fds,
-            start_new_session=True)
+            env=self.environment(), start_new_session=True)
+        self.log = None if stderr else self.process.stderr
         self.pid = self.process.pid
         ahead_of_others(self.pid)
         self.host, self.port = "127.0.0.1", int(listen.rsplit(":", 1)[1])
         self.code, self.base = None, None
         if stderr is None:
-            threading.Thread(target=self._listen, daemon=True).start()
-            line = self.hear(r"\[LISTENING\].* (\S+):(\d+)$")
+            logs = [log for log in (self.process.stderr, self.process.stdout) if log]
+            self.logs = len(logs)
+            for log in logs:
+                threading.Thread(target=self._listen, args=(log,), daemon=True).start()
+            line = self.hear(r"listening on (\S+):(\d+)$")
             self.port = int(line.group(2))
         self.settled()
 
-    def _listen(self):
-        for line in self.process.stderr:
+    def command(self, binary, listen):
+        return [binary, "serve", "-l", listen]
+
+    def stdout(self):
+        return subprocess.DEVNULL
+
+    def environment(self):
+        return os.environ
+
+    def _listen(self, log):
+        for line in log:
             with self.said:
                 self.lines.append(line.decode("utf-8", "backslashreplace").rstrip("\n"))
                 self.said.notify_all()
         with self.said:
-            self.over = True
+            self.logs -= 1
             self.said.notify_all()
 
     def hear(self, pattern, count=1, patience=PATIENCE):
@@ -152,7 +166,7 @@ class Server:
 
         def there():
             found[:] = [m for m in (re.search(pattern, line) for line in self.lines) if m]
-            return len(found) >= count or self.over
+            return len(found) >= count or not self.logs
 
         with self.said:
             self.said.wait_for(there, patience)
@@ -236,19 +250,51 @@ class Server:
 
     def totals(self):
         """The numbers of the [TOTALS] line, by name."""
-        words = self.hear(r"\[TOTALS\] (.*)", patience=5).group(1)
+        words = self.hear(r"(\d+ accepted, .*)", patience=5).group(1)
         words = words.replace("messages ", "")
         return {name: int(number) for number, name in re.findall(r"(\d+) (\w+)", words)}
+
+
+class Example(Server):
+    """The example program `misbehaves`, which no signal ends in order, but a word does."""
+
+    def command(self, binary, listen):
+        path = os.path.join(os.path.dirname(binary), "examples", "misbehaves")
+        if not os.path.exists(path):
+            raise Skipped("no %s: cargo build --example misbehaves first" % path)
+        return [path, listen]
+
+    def stdout(self):
+        return subprocess.PIPE
+
+    def environment(self):
+        # To name the functions of a panic takes 30 MB, which are kept.
+        return dict(os.environ, RUST_BACKTRACE="0")
+
+    def stop(self, patience=PATIENCE):
+        if self.code is None:
+            self.ask(b"stop\n")
+            self.code = self.process.wait(patience)
+        return self.code
+
+    def totals(self):
+        totals = super().totals()
+        # Whoever asked for the end: its own, or the server's, whichever came first.
+        asked = "shutdown" if totals.get("shutdown") else "peer_eof"
+        totals[asked] -= 1
+        totals["accepted"] -= 1
+        return totals
 
 
 class Control:
     """The control client of one server."""
 
-    def __init__(self, server, request, reply):
+    def __init__(self, server, request, reply, anew):
+        self.anew = anew
         self.process = subprocess.Popen(
             [sys.executable, "-B", os.path.join(HERE, "control.py"), server.host,
              str(server.port), request.hex(),
-             "" if reply == SAME_LENGTH else reply.hex()],
+             "" if reply == SAME_LENGTH else reply.hex(), *(["anew"] if anew else [])],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         ahead_of_others(self.process.pid)
         line = self.process.stdout.readline()
@@ -257,8 +303,9 @@ class Control:
     def report(self):
         try:
             self.process.stdin.close()
-            told = self.process.stdout.readline()
-            return json.loads(told)
+            asked = json.loads(self.process.stdout.readline())
+            asked["calls"] = asked["asked"] + 1 if self.anew else 1
+            return asked
         finally:
             self.process.wait(PATIENCE)
 
@@ -399,14 +446,39 @@ class Run:
         self.servers, self.controls = [], {}
         self.wanted, self.slack, self.expected_code = {}, {}, {}
         self.unjudged, self.idle_patience = set(), 1.0
+        # How long the server stands still for everyone, in milliseconds.
+        self.stands_still = {}
 
-    def serve(self, *flags, control=line(b"control"), reply=None, **how):
+    def serve(self, *flags, control=line(b"control"), reply=None, kind=Server, **how):
         """Starts a server; with `control=None`, without a control client."""
-        server = Server(self.binary, *flags, **how)
+        server = kind(self.binary, *flags, **how)
         self.servers.append(server)
         if control is not None:
-            self.controls[server] = Control(server, control, reply or control)
+            self.watch(server, control, reply)
         return server
+
+    def watch(self, server, control=line(b"control"), reply=None, anew=False):
+        """Has a control client ask from now on; `anew`, with a call for each question."""
+        self.controls[server] = Control(server, control, reply or control, anew)
+
+    def watch_ends(self, server):
+        """Has a control client call, finish and wait for its end: for services whose replies
+        are for others."""
+        self.watch(server, b"", anew=True)
+
+    def asked(self, server):
+        """Ends the control client of a server that is about to end, and judges what it has
+        met. Returns its report and the figures."""
+        asked = self.controls.pop(server).report()
+        check(asked["error"] is None, "%s", asked["error"])
+        still = self.stands_still.get(server, 0)
+        limit = still + self.p99_ms + asked["plain_p99"]
+        text = "p99 %.1fms (plain %.1f), %d asked" % (
+            asked["p99"], asked["plain_p99"], asked["asked"])
+        if still:
+            text += ", longest %.0fms of the %.0f it stood still" % (asked["max"], still)
+        check(asked["max" if still else "p99"] < limit, "others waited: %s", text)
+        return asked, text
 
     def closes(self, server, **reasons):
         """How many connections must have ended for which reason, beside the control's."""
@@ -434,10 +506,9 @@ class Run:
         return "; ".join(figures)
 
     def _judge(self, server):
-        asked = None
+        asked, told = None, ""
         if server in self.controls:
-            asked = self.controls.pop(server).report()
-            check(asked["error"] is None, "%s", asked["error"])
+            asked, told = self.asked(server)
         check(server.alive(), "it ended: code %s, %s", server.process.returncode,
               server.lines[-3:])
         idle = server.idle_after(self.idle_patience)
@@ -448,31 +519,27 @@ class Run:
         check(grown <= slack, "%d KiB more than before, allowed are %d", grown >> 10, slack >> 10)
         code = server.stop()
         check(code == self.expected_code.get(server, 0), "exit code %s", code)
-        closed = self._balance(server, asked is not None)
+        closed = self._balance(server, asked["calls"] if asked else 0)
         text = "idle %.1fs rss +%dK" % (idle, grown >> 10)
-        if asked:
-            text = "p99 %.1fms (plain %.1f), %d asked, %s" % (
-                asked["p99"], asked["plain_p99"], asked["asked"], text)
-            limit = self.p99_ms + asked["plain_p99"]
-            check(asked["p99"] < limit, "others waited: %s", text)
-        return text + closed
+        return (told and told + ", ") + text + closed
 
-    def _balance(self, server, controlled):
-        if server.process.stderr is None:
+    def _balance(self, server, calls):
+        if server.log is None:
             return ""
         totals = server.totals()
         closed = {name: n for name, n in totals.items() if name not in OTHER_FIELDS}
         check(totals["open"] == 0, "still open: %s", totals)
         check(totals["accepted"] == sum(closed.values()), "out of balance: %s", totals)
-        bad = server.heard("panicked|RUST_BACKTRACE")
-        check(not bad, "a panic: %s", bad)
+        if "handler_panic" not in self.wanted.get(server, {}):
+            bad = server.heard("panicked|RUST_BACKTRACE")
+            check(not bad, "a panic: %s", bad)
         peers = collections.Counter(
             re.search(r"\[CLOSED\] (\S+): ", text).group(1)
             for text in server.heard(r"\[CLOSED\] 127"))
         twice = [peer for peer, count in peers.items() if count > 1]
         check(not twice or self.wanted.get(server, {}).get("again"), "closed twice: %s", twice)
-        if controlled:
-            closed["peer_eof"] = closed.get("peer_eof", 0) - 1
+        if calls:
+            closed["peer_eof"] = closed.get("peer_eof", 0) - calls
         closed = {name: n for name, n in closed.items() if n}
         wanted = {name: n for name, n in self.wanted.get(server, {}).items() if name != "again"}
         if wanted:

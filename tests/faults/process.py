@@ -20,13 +20,14 @@ def limit(server, kind, value):
 
 @case("F76", "SIGTERM inside a message, inside a reply, with 5,000 idle")
 def f76(t):
-    server = t.serve(control=None)
+    server = t.serve()
     idle = server.crowd(5000)
     begun, unread = server.connect(), server.connect(rcvbuf=4096)
     begun.sendall(b"hel")
     took = fill(unread, (b"x" * 1023 + b"\n") * 4000)
     with server.connect() as last:
         talk(last, b"hello\n")
+    asked, told = t.asked(server)
     server.tell(signal.SIGTERM)
     start = time.monotonic()
     for client in answered(idle, 5000):
@@ -40,21 +41,23 @@ def f76(t):
     close_all(idle + [begun, unread])
     check(server.process.wait(15) == 0, "exit code")
     totals = server.totals()
-    check(totals["accepted"] == 5003 and totals["open"] == 0, "%s", totals)
+    check(totals["accepted"] == 5004 and totals["open"] == 0, "%s", totals)
     check(totals["in"] == totals["out"], "%s", totals)
-    check(got % 1024 == 0 and totals["out"] == got // 1024 + 2, "%d bytes of %s", got, totals)
+    check(got % 1024 == 0 and totals["out"] == got // 1024 + 3 + asked["asked"],
+          "%d bytes of %s", got, totals)
     t.over(server)
-    return "idle: FIN within %.2f s; %d of %d KiB were read as messages, each answered" % (
-        fin, got >> 10, took >> 10)
+    return "idle: FIN within %.2f s; %d of %d KiB were read as messages, each answered; %s" % (
+        fin, got >> 10, took >> 10, told)
 
 
 @case("F77", "SIGTERM twice, SIGINT at the start")
 def f77(t):
-    server = t.serve(control=None)
+    server = t.serve()
     client = server.connect()
     client.sendall(b"half")
     with server.connect() as last:
         talk(last, b"hello\n")
+    told = t.asked(server)[1]
     server.tell(signal.SIGTERM)
     server.hear(r"\[STOPPING\] 1 connections open")
     server.tell(signal.SIGTERM)
@@ -66,27 +69,29 @@ def f77(t):
     t.over(server)
     codes = set()
     for n in range(20):
+        # It is over before a control client could ask.
         server = t.serve(control=None)
         server.tell(signal.SIGINT)
         codes.add(server.process.wait(5))
         t.over(server)
     check(codes == {0}, "SIGINT at once: %s", codes)
-    return "143, and 20 times 0; SIGHUP has no meaning yet"
+    return "143, and 20 times 0; SIGHUP has no meaning yet; %s" % told
 
 
 @case("F78", "SIGKILL, and started again on the port")
 def f78(t):
-    server = t.serve(control=None)
+    server = t.serve()
     for n in range(5):
         clients = server.crowd(100)
         for client in clients:
             client.sendall(b"hello\n")
             read_exactly(client, 6)
+        t.asked(server)
         server.kill()
         t.over(server)
         check(all(ends(client) for client in clients), "they are told")
         close_all(clients)
-        server = t.serve(control=None, listen="127.0.0.1:%d" % server.port)
+        server = t.serve(listen="127.0.0.1:%d" % server.port)
     check(server.ask(b"hello\n") == b"hello\n", "not served")
     return "5 times, 100 clients each"
 
@@ -95,7 +100,8 @@ def f78(t):
 def f79(t):
     seconds = 60 if t.long else 3
     flags = [] if t.long else ["--frame-timeout", "1s", "--idle-timeout", "1s"]
-    server = t.serve(*flags, control=None)
+    # The control client's next message waits in the kernel as well.
+    server = t.serve(*flags)
     begun, late = server.crowd(50), server.crowd(1)[0]
     for client in begun:
         client.sendall(b"hel")
@@ -103,10 +109,12 @@ def f79(t):
     with server.connect() as other:
         talk(other, b"hello\n")
     server.tell(signal.SIGSTOP)
+    stopped = time.monotonic()
     for client in begun:
         client.sendall(b"lo\n")
     pause(seconds)
     server.tell(signal.SIGCONT)
+    t.stands_still[server] = (time.monotonic() - stopped) * 1000
     for client in begun:
         check(read_exactly(client, 6) == b"hello\n", "timed out though its data was there")
     check(ends(late), "the late one")
@@ -156,6 +164,7 @@ def f81(t):
             except (OSError, Failed) as why:
                 failed.append(why)
 
+    t.watch(server, b"hello\n", anew=True)
     callers = [threading.Thread(target=connects, args=(number,), daemon=True)
                for number in range(CALLERS)]
     begun = time.monotonic()
@@ -170,6 +179,7 @@ def f81(t):
             old = int(until("a new process", lambda: newest(old)))
             made.append(old)
             pause(0.2)
+        told = t.asked(server)[1]
     finally:
         took = time.monotonic() - begun
         stop.set()
@@ -181,7 +191,8 @@ def f81(t):
     t.over(server)
     count = sum(done.values())
     check(not failed and count, "%d of %d failed: %s", len(failed), count, failed[:1])
-    return "%d restarts, %d connects at %.0f a second, none failed" % (times, count, count / took)
+    return "%d restarts, %d connects at %.0f a second, none failed; %s" % (
+        times, count, count / took, told)
 
 
 def storm(server, count, what):
@@ -200,6 +211,7 @@ def verbose_with(t, stderr, **how):
     server = t.serve("--verbose", control=None, listen="127.0.0.1:%d" % port, stderr=stderr, **how)
     until("it listens", lambda: can_connect(server))
     server.settled()
+    t.watch(server)
     return server
 
 
@@ -243,22 +255,21 @@ def printable(text):
 
 @case("F83", "what would be lines and commands in the log")
 def f83(t):
-    server = t.serve("--verbose", "-f", "u32be,max=2m", control=None)
+    server = t.serve("--verbose", "-f", "u32be,max=2m", control=u32be(b"control"))
     bad = [b"a\r\n2026-01-01T00:00:00.000Z [ERROR] forged", b"\x1b[2J\x1b]0;x\x07",
            "\u202eabc".encode(), b"x" * (1 << 20), b"\0\0", bytes(range(256))]
     for text in bad:
         check(server.ask(u32be(text)) == u32be(text), "not echoed")
     server.ask(b"\xff\xff\xff\xff")
     server.hear("BAD INPUT")
-    server.stop()
+    told = t.judge_now(server)
     server.hear("STOPPED")
     for text in server.lines:
         check(printable(text.encode()), "not printable: %r", text)
         check(text.startswith("20") and "Z [" in text[:26], "no record: %r", text)
         check(len(text) < 1200, "%d bytes in a line", len(text))
     longest = max(len(text) for text in server.lines)
-    t.over(server)
-    return "%d lines, the longest has %d bytes" % (len(server.lines), longest)
+    return "%d lines, the longest has %d bytes; %s" % (len(server.lines), longest, told)
 
 
 @case("F84", "100,000 bad messages")
@@ -348,12 +359,14 @@ not_applicable("F88", "events that say nothing", "the scripted kernel's tests, t
 
 @case("F89", "9,000 ready at once, more than a batch of events")
 def f89(t):
-    server = t.serve(control=None)
+    server = t.serve()
     clients = server.crowd(9000)
     server.tell(signal.SIGSTOP)
+    stopped = time.monotonic()
     for client in clients:
         client.sendall(b"hello\n")
     server.tell(signal.SIGCONT)
+    t.stands_still[server] = (time.monotonic() - stopped) * 1000
     begun = time.monotonic()
     for client in answered(clients, 9000):
         check(client.recv(10) == b"hello\n", "another reply")

@@ -7,11 +7,12 @@
     python3 tests/faults/run.py --quick all      # without the rows that take longest
 
 Standard library only. The program is --binary, or the newer one of debug and release in
-CARGO_TARGET_DIR (default: target). Each case starts a server with default limits, except
+CARGO_TARGET_DIR (default: target); F40 runs the example `misbehaves` beside it. Each case starts a server with default limits, except
 where its row says otherwise, and beside what the row asks for asserts:
 
 - a control client is answered with p99 < 50 ms while it happens (and what a plain echo of
-  its own took beside it, which is the machine's part); 200 ms by a debug build;
+  its own took beside it, which is the machine's part); 200 ms by a debug build; where the
+  whole process stands still, it is answered that soon behind;
 - the CPU is idle within a second after;
 - descriptors are back where they were, and memory but for a slack of 6 MiB;
 - accepted = closed by all reasons, each connection once, by the [TOTALS] line;

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 
-from harness import (answered, case, check, close_all, drip, ends, fill, not_applicable, read_all,
+from harness import (Example, answered, case, check, close_all, drip, ends, fill, read_all,
                      read_exactly, talk, u32be, until)
 
 # What a sweep may come late, and this machine beside it.
@@ -204,6 +204,7 @@ def f37(t):
     mute = server.crowd(50, rcvbuf=4096)
     sender = server.connect()
     until("all open", lambda: server.fds() >= server.base["fds"] + fast_ones + 51)
+    t.watch_ends(server)
     before = server.rss()
     begun, sent = time.monotonic(), 0
     # As fast as the fast ones read.
@@ -216,6 +217,7 @@ def f37(t):
     until("the mutes closed", lambda: server.fds() <= server.base["fds"] + fast_ones + 1)
     check(grown < 50 * (256 << 10) + (8 << 20), "%d KiB", grown >> 10)
     t.slack[server] = 50 * (256 << 10)
+    asked = t.asked(server)[1]
     close_all(fast + mute + [sender])
     server.idle_after(3)
     code = server.stop()
@@ -223,9 +225,9 @@ def f37(t):
     ended = totals.get("output_cap", 0) + totals.get("write_stall", 0)
     check(code == 0 and ended == 50, "the mutes: %s", totals)
     t.over(server)
-    return "%d fast ones have all %d KiB in %.1f s, rss +%dK, output_cap=%d write_stall=%d" % (
+    return "%d fast ones have all %d KiB in %.1f s, rss +%dK, output_cap=%d write_stall=%d; %s" % (
         fast_ones, sent >> 10, took, grown >> 10, totals.get("output_cap", 0),
-        totals.get("write_stall", 0))
+        totals.get("write_stall", 0), asked)
 
 
 @case("F38", "1,000,000 requests, nothing read, and then all of it")
@@ -280,5 +282,42 @@ def f39(t):
     return "%d MiB" % (moved[0] >> 20)
 
 
-not_applicable("F40", "handlers that are slow, panic or reply 100 MiB",
-               "no service of the program does: the library's own tests")
+@case("F40", "handlers that are slow, panic, or reply 100 MiB")
+def f40(t):
+    slow = t.serve(kind=Example)
+    # A handler that stands still has the one loop stand still: all that can be promised is
+    # that nobody waits for longer than it did.
+    t.stands_still[slow] = 300
+    for _ in range(3):
+        check(slow.ask(b"sleep 300\n") == b"awake\n", "the slow one is answered, too")
+    took = int(slow.hear(r"its turn took (\d+) ms, and all others waited").group(1))
+    check(300 <= took < 400, "the warning says %d ms", took)
+    t.closes(slow, peer_eof=3)
+    panics = t.serve(kind=Example)
+    for n in range(20):
+        check(panics.ask(b"hello\n") == b"hello\n", "not served behind panic %d", n)
+        with panics.connect() as client:
+            client.sendall(b"panic\n")
+            check(ends(client), "panic %d: the one who asked for it", n)
+    panics.hear("the service panicked; this connection is closed")
+    t.closes(panics, peer_eof=20, handler_panic=20)
+    large = t.serve(kind=Example)
+    # To make 100 MiB takes a while, in which the service stands still as well.
+    t.stands_still[large] = 200
+    before, most = large.rss(), 0
+    for n in range(5):
+        for words in (b"reply 100\n", b"flood 100\n"):
+            with large.connect() as client:
+                client.sendall(words)
+                check(ends(client), "%r: something was said", words)
+            most = max(most, large.rss() - before)
+    check(most < 4 << 20, "%d KiB more behind a refused reply", most >> 10)
+    t.closes(large, bad_reply=5, output_cap=5)
+    aborts = t.serve("--abort", kind=Example, control=None)
+    with aborts.connect() as client:
+        client.sendall(b"panic\n")
+        check(ends(client), "told something")
+    code = aborts.process.wait(5)
+    check(code == 101, "with --abort: exit code %s", code)
+    t.over(aborts)
+    return "the warning said %d ms; 20 panics, 10 refused replies, and one panic to abort" % took

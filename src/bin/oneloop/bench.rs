@@ -48,7 +48,6 @@ use progress::Progress;
 use request::Asked;
 use threshold::Threshold;
 
-/// Load a server and measure its latency
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

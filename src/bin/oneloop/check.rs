@@ -10,7 +10,6 @@ use crate::preflight::{self, Check, Status, Wanted};
 use crate::units;
 use clap::Args;
 
-/// See whether this machine has what serve and bench need
 #[derive(Args)]
 #[command(after_help = "\
 OK: as it should be. WARN: it works, but slower or less than wanted; or it could not be read.

@@ -14,7 +14,6 @@ use crate::Failure;
 use crate::journal::Shown;
 use crate::units;
 
-/// Show what a framing looks like, its limits, and what it makes of captured bytes
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -30,10 +30,19 @@ pub(crate) struct FramingFlags {
 impl FramingFlags {
     /// The server's pair: messages are decoded, replies are encoded.
     pub(crate) fn pair(&self) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
-        let decode = self.parse("--framing", self.messages())?;
+        self.pair_within(None)
+    }
+
+    /// The same; `max` is the largest message where neither a flag nor a SPEC says so, and
+    /// the framing could carry larger ones.
+    pub(crate) fn pair_within(
+        &self,
+        max: Option<usize>,
+    ) -> Result<Pair<AnyFraming, AnyFraming>, Failure> {
+        let decode = self.parse("--framing", self.messages(), max)?;
         let encode = match self.replies() {
             SAME => decode.clone(),
-            spec => self.parse("--reply-framing", spec)?,
+            spec => self.parse("--reply-framing", spec, max)?,
         };
         Ok(Pair { decode, encode })
     }
@@ -50,7 +59,12 @@ impl FramingFlags {
         self.reply_framing.as_deref().or(preset).unwrap_or(SAME)
     }
 
-    fn parse(&self, flag: &str, spec: &str) -> Result<AnyFraming, Failure> {
+    fn parse(&self, flag: &str, spec: &str, max: Option<usize>) -> Result<AnyFraming, Failure> {
+        if let (None, Some(_)) = (self.max_message, max)
+            && let Ok(framing) = AnyFraming::from_spec(spec, max)
+        {
+            return Ok(framing);
+        }
         AnyFraming::from_spec(spec, self.max_message).map_err(|error| {
             Failure::Usage(match error {
                 ConfigError::Spec { .. } => format!("{flag}: {error}"),

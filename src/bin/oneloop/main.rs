@@ -24,7 +24,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 
 /// One loop, many clients: a framed-message TCP server on one thread.
 #[derive(Parser)]
@@ -47,14 +47,48 @@ struct Cli {
     help: Option<bool>,
 }
 
+// Flags are made when their subcommand is asked for: those of all of them take more memory
+// than serving does.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
-    Serve(Box<serve::Serve>),
-    Send(send::Send),
-    Bench(Box<bench::Bench>),
-    Check(check::CheckFlags),
-    Explain(explain::Explain),
-    Presets(presets::Presets),
+    /// Serve clients until a signal ends it
+    Serve(Flags<serve::Serve>),
+    /// Send messages to a server and print its replies
+    Send(Flags<send::Send>),
+    /// Load a server and measure its latency
+    Bench(Flags<bench::Bench>),
+    /// See whether this machine has what serve and bench need
+    Check(Flags<check::CheckFlags>),
+    /// Show what a framing looks like, its limits, and what it makes of captured bytes
+    Explain(Flags<explain::Explain>),
+    /// Show the presets: the servers of the documents, a row each
+    Presets(Flags<presets::Presets>),
+}
+
+/// The flags of a subcommand, each of which can be a variable of the environment, too.
+struct Flags<A>(Box<A>);
+
+impl<A: Args> Args for Flags<A> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        // Groups of flags have a line of their own, which is not what it is all about.
+        let about = command.get_about().cloned().unwrap_or_default();
+        A::augment_args(command).about(about).mut_args(from_environment)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        A::augment_args_for_update(command).mut_args(from_environment)
+    }
+}
+
+impl<A: FromArgMatches> FromArgMatches for Flags<A> {
+    fn from_arg_matches(found: &ArgMatches) -> Result<Self, clap::Error> {
+        A::from_arg_matches(found).map(|flags| Self(Box::new(flags)))
+    }
+
+    fn update_from_arg_matches(&mut self, found: &ArgMatches) -> Result<(), clap::Error> {
+        self.0.update_from_arg_matches(found)
+    }
 }
 
 /// Why the program ends early, and so its exit code.
@@ -70,18 +104,17 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::command().mut_subcommands(|command| command.mut_args(from_environment));
-    let cli = match cli.try_get_matches().and_then(|found| Cli::from_arg_matches(&found)) {
+    let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
     let done = match cli.command {
-        Command::Serve(serve) => serve.run(),
-        Command::Send(send) => send.run(),
-        Command::Bench(bench) => bench.run(),
-        Command::Check(check) => check.run(),
-        Command::Explain(explain) => explain.run(),
-        Command::Presets(presets) => presets.run(),
+        Command::Serve(flags) => flags.0.run(),
+        Command::Send(flags) => flags.0.run(),
+        Command::Bench(flags) => flags.0.run(),
+        Command::Check(flags) => flags.0.run(),
+        Command::Explain(flags) => flags.0.run(),
+        Command::Presets(flags) => flags.0.run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

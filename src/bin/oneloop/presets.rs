@@ -88,7 +88,6 @@ pub(crate) fn parser() -> ValueParser {
     ValueParser::new(parser)
 }
 
-/// Show the presets: the servers of the documents, a row each
 #[derive(Args)]
 #[command(after_help = "\
 oneloop serve --preset NAME runs one. A flag beside it overrides its column, and replies

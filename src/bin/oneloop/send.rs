@@ -35,7 +35,6 @@ mod source;
 mod stream;
 mod terminal;
 
-/// Send messages to a server and print its replies
 #[derive(Args)]
 #[command(after_help = "\
 Each MESSAGE is sent; without any, each line of stdin is one, and on a terminal they are

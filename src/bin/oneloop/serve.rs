@@ -24,7 +24,11 @@ use crate::preflight::{self, OTHER_DESCRIPTORS};
 use crate::restart::{self, Handed, Restart};
 use crate::units::{self, MaybeSize, MaybeSpan};
 
-/// Serve clients until a signal ends it
+/// Connections of `--small`, as the library has them: see [`Limits::small`].
+const SMALL_CONNECTIONS: usize = 1000;
+/// The largest message of `--small`, in bytes, or what the framing can carry.
+const SMALL_MESSAGE: usize = 64 << 10;
+
 #[derive(Args)]
 #[command(after_help = "\
 SPEC is a word with options behind commas, as in u32be,max=64k:
@@ -60,6 +64,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "MODE", value_parser = units::mode)]
     unix_mode: Option<u32>,
 
+    /// Let other processes listen there, too: each serves a share of the callers
+    #[arg(long)]
+    reuse_port: bool,
+
     #[command(flatten)]
     framing: FramingFlags,
 
@@ -82,6 +90,10 @@ pub(crate) struct Serve {
     /// Close a connection in order after this message
     #[arg(long, value_name = "TEXT")]
     closing_word: Option<String>,
+
+    /// Limits for 1,000 connections in 32 MiB; single flags override
+    #[arg(long)]
+    small: bool,
 
     /// Show each message
     #[arg(short, long)]
@@ -145,26 +157,25 @@ struct LimitFlags {
     #[arg(long, value_name = "RATE[/N]", value_parser = units::rate_limit)]
     errors_per_second: Option<Rate>,
 
-    /// Callers that may wait to be accepted, up to the kernel's somaxconn
-    #[arg(long, value_name = "N", default_value = "4096")]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..=65_535))]
-    backlog: i32,
+    /// Callers that may wait to be accepted, up to the kernel's somaxconn [default: 4096]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..=65_535))]
+    backlog: Option<i32>,
 
-    /// Waiting output of one peer at which reading pauses
-    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "64k")]
-    output_high: usize,
+    /// Waiting output of one peer at which reading pauses [default: 64k]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    output_high: Option<usize>,
 
-    /// Waiting output at which reading goes on
-    #[arg(long, value_name = "SIZE", value_parser = units::size, default_value = "32k")]
-    output_low: usize,
+    /// Waiting output at which reading goes on [default: 32k]
+    #[arg(long, value_name = "SIZE", value_parser = units::size)]
+    output_low: Option<usize>,
 
     /// Waiting output that ends it [default: high and one message]
     #[arg(long, value_name = "SIZE", value_parser = units::size)]
     output_max: Option<usize>,
 
-    /// The kernel's buffer for output of one peer, or off: its choice
-    #[arg(long, value_name = "SIZE", value_parser = units::maybe_size, default_value = "64k")]
-    send_buffer: MaybeSize,
+    /// The kernel's buffer for output of one peer, or off: its choice [default: 64k]
+    #[arg(long, value_name = "SIZE", value_parser = units::maybe_size)]
+    send_buffer: Option<MaybeSize>,
 
     /// All waiting input and output [default: 256m, or 1/4 of RAM or cgroup]
     #[arg(long, value_name = "SIZE", value_parser = units::memory)]
@@ -194,13 +205,20 @@ impl Serve {
             (false, false) => LevelFilter::Info,
             (false, true) => LevelFilter::Debug,
         };
-        let framing = self.framing.pair()?;
+        let framing = self.framing.pair_within(self.small.then_some(SMALL_MESSAGE))?;
         let preset = self.framing.preset;
         let limits = self
             .limits
-            .limits(preset.and_then(|preset| preset.connections))?
+            .limits(self.small, preset.and_then(|preset| preset.connections))?
             .http_courtesy(self.http_courtesy)
-            .abort_on_panic(self.abort_on_panic);
+            .abort_on_panic(self.abort_on_panic)
+            .reuse_port(self.reuse_port);
+        if let (true, Some(unix)) = (self.reuse_port, self.unix_listener()) {
+            return Err(Failure::Usage(format!(
+                "--reuse-port: {unix} can have one listener only; share a TCP port, or give each \
+                 process a socket of its own"
+            )));
+        }
         journal::start(level);
         let service = self.service.or(preset.map(|preset| preset.service));
         match service.unwrap_or(ServiceName::Echo) {
@@ -246,24 +264,26 @@ impl Serve {
         let messages = self.framing.preset.map_or(Level::Debug, |preset| preset.shown);
         let service = Logged { service, messages, gates: gates.clone() };
         let mut server = Server::new().map_err(|error| runtime("cannot start", &error))?;
+        let endpoint = server.add(framing, service, limits).map_err(|error| refused(&error))?;
+        self.run_with(server, endpoint, gates, handed)
+    }
+
+    /// What is the same for all services.
+    fn run_with(
+        &self,
+        mut server: Server,
+        endpoint: EndpointId,
+        gates: Rc<Gates>,
+        handed: Vec<Handed>,
+    ) -> Result<(), Failure> {
         server.drain_timeout(self.limits.drain_timeout);
         server.memory_budget(self.limits.memory.unwrap_or_else(preflight::memory_budget));
-        let endpoint = server.add(framing, service, limits).map_err(|error| {
-            let flag = match error {
-                ConfigError::Connections { .. } => "--max-connections: ",
-                ConfigError::PerIp => "--max-per-ip: ",
-                ConfigError::OutputLow { .. } => "--output-low: ",
-                ConfigError::OutputMax { .. } => "--output-max: ",
-                ConfigError::SendBuffer { .. } => "--send-buffer: ",
-                _ => "",
-            };
-            Failure::Usage(format!("{flag}{error}"))
-        })?;
         // With a handler of ours, a log file at its limit is an error of that write; by
         // default it ends the process.
         let unused = Arc::default();
         let _ = signal_hook::flag::register(SIGXFSZ, unused);
         log::info!("[STARTING] server is starting...");
+        log::info!("[MEMORY] {}", most_memory(&server));
         // Before the first client: a signal must never find its default.
         let mut signals = Signals::new([SIGINT, SIGTERM, SIGUSR2, SIGCHLD])
             .and_then(|mut signals| {
@@ -280,6 +300,10 @@ impl Serve {
         Running { server, gates, restart: Restart::new(), stopping: false }.run(&mut signals)
     }
 
+    fn unix_listener(&self) -> Option<&Address> {
+        self.listen.iter().find(|addr| matches!(addr, Address::Unix(_)))
+    }
+
     fn listen(&self, server: &mut Server, endpoint: EndpointId) -> Result<(), Failure> {
         for addr in &self.listen {
             let listening = match addr {
@@ -290,7 +314,15 @@ impl Serve {
                     server.listen_unix(endpoint, path, self.unix_mode).map(|()| addr.to_string())
                 }
             };
-            let addr = listening.map_err(|error| Failure::Runtime(cannot_listen(addr, &error)))?;
+            let addr = listening.map_err(|error| {
+                let text = cannot_listen(addr, &error);
+                Failure::Runtime(match (self.reuse_port, error.kind()) {
+                    (true, ErrorKind::AddrInUse) => {
+                        text + "; whoever shares it has to have --reuse-port as well, and the same user"
+                    }
+                    _ => text,
+                })
+            })?;
             log::info!("[LISTENING] Server is listening on {addr}");
         }
         Ok(())
@@ -378,6 +410,13 @@ impl Running {
     }
 }
 
+/// What the limits can add up to.
+fn most_memory(server: &Server) -> String {
+    let bytes = |count: usize| units::bytes(u64::try_from(count).unwrap_or(u64::MAX));
+    let (all, buffers) = (server.worst_case(), server.memory());
+    format!("{} at most beside the program; {} of it for what waits", bytes(all), bytes(buffers))
+}
+
 /// What has to balance: who was accepted is open, or was closed for one of the reasons.
 /// Lines of single connections cannot show it, since many of them are hidden in a storm.
 fn totals(counters: &Counters) -> String {
@@ -395,9 +434,13 @@ fn totals(counters: &Counters) -> String {
 
 impl LimitFlags {
     /// With a preset's number of connections, where none was asked for.
-    fn limits(&self, preset: Option<usize>) -> Result<Limits, Failure> {
-        let limits = Limits::default()
-            .max_connections(self.connections(preset)?)
+    fn limits(&self, small: bool, preset: Option<usize>) -> Result<Limits, Failure> {
+        let (base, connections) = match small {
+            true => (Limits::small(), SMALL_CONNECTIONS),
+            false => (Limits::default(), 10_000),
+        };
+        let limits = base
+            .max_connections(self.connections(preset.unwrap_or(connections))?)
             .when_full(match self.when_full {
                 WhenFullName::Wait => WhenFull::Wait,
                 WhenFullName::Refuse => WhenFull::Refuse,
@@ -408,25 +451,27 @@ impl LimitFlags {
             .exempt(self.exempt.clone())
             .messages_per_second(self.messages_per_second)
             .errors_per_second(self.errors_per_second)
-            .backlog(self.backlog)
-            .output_high(self.output_high)
-            .output_low(self.output_low)
-            .send_buffer(self.send_buffer.0)
             .frame_timeout(self.frame_timeout.0)
             .idle_timeout(self.idle_timeout.0)
             .write_timeout(self.write_timeout.0);
-        Ok(self.output_max.into_iter().fold(limits, Limits::output_max))
+        let limits = self.backlog.into_iter().fold(limits, Limits::backlog);
+        let limits = self.output_high.into_iter().fold(limits, Limits::output_high);
+        let limits = self.output_low.into_iter().fold(limits, Limits::output_low);
+        let limits = self.output_max.into_iter().fold(limits, Limits::output_max);
+        let send_buffer = self.send_buffer.map(|size| size.0);
+        let limits = send_buffer.into_iter().fold(limits, Limits::send_buffer);
+        // Where it was asked for, also if that is more than small limits have.
+        Ok(self.memory.into_iter().fold(limits, |limits, bytes| limits.memory(Some(bytes))))
     }
 
     /// As many connections as were asked for, if there are descriptors for them; if
     /// none were, as many as there are descriptors for.
-    fn connections(&self, preset: Option<usize>) -> Result<usize, Failure> {
-        const DEFAULT: usize = 10_000;
+    fn connections(&self, default: usize) -> Result<usize, Failure> {
         let raised = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
         let descriptors = usize::try_from(raised).unwrap_or(usize::MAX);
         let possible = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
         match self.max_connections {
-            None => Ok(preset.unwrap_or(DEFAULT).min(possible)),
+            None => Ok(default.min(possible)),
             Some(asked) if asked <= possible => Ok(asked),
             Some(asked) => Err(Failure::Usage(format!(
                 "--max-connections {asked} takes {} descriptors, and this process may have \
@@ -452,6 +497,19 @@ pub(crate) fn cannot_listen(addr: &Address, error: &io::Error) -> String {
         _ => "",
     };
     format!("cannot listen on {addr}: {error}{advice}")
+}
+
+/// Names the flag that asks for what cannot be.
+fn refused(error: &ConfigError) -> Failure {
+    let flag = match error {
+        ConfigError::Connections { .. } => "--max-connections: ",
+        ConfigError::PerIp => "--max-per-ip: ",
+        ConfigError::OutputLow { .. } => "--output-low: ",
+        ConfigError::OutputMax { .. } => "--output-max: ",
+        ConfigError::SendBuffer { .. } => "--send-buffer: ",
+        _ => "",
+    };
+    Failure::Usage(format!("{flag}{error}"))
 }
 
 fn runtime(what: &str, error: &io::Error) -> Failure {

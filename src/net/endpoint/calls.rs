@@ -100,7 +100,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         peer.watches_room();
         self.move_in(peer, addr);
         self.live += 1;
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
             if let Some(queued) = attempt.queued {

@@ -8,6 +8,7 @@
 //!  a slot, and Service::opened
 //! ```
 
+use std::collections::BinaryHeap;
 use std::io;
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         for index in 0..self.acceptors.len() {
             // Each listener has its own: a storm on one shuts out no other.
             let mut budget = ACCEPTS_PER_TURN;
-            while budget > 0 && self.acceptors[index].is_ready(work.now) {
+            // One who is greeted may need memory, too.
+            while budget > 0 && work.has_memory() && self.acceptors[index].is_ready(work.now) {
                 let full = self.is_full();
                 if full {
                     self.say_full(work.now);
@@ -82,7 +84,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         work: &mut Workspace,
         stream: Y::Stream,
         addr: PeerAddr,
-        silent: &mut Option<Vec<Silent>>,
+        silent: &mut Option<BinaryHeap<Silent>>,
     ) {
         if let Err(reason) = self.quota.admits(addr.ip(), &self.limits, work.now) {
             self.counters.accepted += 1;
@@ -102,40 +104,36 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         }
     }
 
-    /// Those who can be evicted in this turn, the longest silent last: looked for once, and
-    /// no more of them than callers.
+    /// Those who can be evicted in this turn, the longest silent on top: looked for once.
     fn silent<'s>(
         &self,
-        found: &'s mut Option<Vec<Silent>>,
+        found: &'s mut Option<BinaryHeap<Silent>>,
         work: &Workspace,
-    ) -> &'s mut Vec<Silent> {
+    ) -> &'s mut BinaryHeap<Silent> {
         found.get_or_insert_with(|| {
             let accepted = |generation: u32| generation & ConnId::OURS == 0;
-            let mut silent: Vec<Silent> = self
-                .peers
+            self.peers
                 .iter()
                 .filter(|(_, peer)| accepted(peer.generation) && !peer.conn.is_counted_out())
                 .map(|(key, peer)| (work.tick.since(peer.last_read), key, peer.generation))
                 .filter(|(silence, ..)| *silence >= NOT_SILENT)
-                .collect();
-            let most = ACCEPTS_PER_TURN * self.acceptors.len();
-            if silent.len() > most {
-                silent.select_nth_unstable_by(most, |a, b| b.cmp(a));
-                silent.truncate(most);
-            }
-            silent.sort_unstable();
-            silent
+                .collect()
         })
     }
 
     /// Closes the longest silent at once: a place is needed now, and whoever says nothing
     /// has nothing unread that a plain close would turn into a reset.
-    fn evict(&mut self, sys: &mut Y, work: &mut Workspace, silent: &mut Option<Vec<Silent>>) {
+    fn evict(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        silent: &mut Option<BinaryHeap<Silent>>,
+    ) {
         while self.is_full()
             && let Some((_, key, generation)) = self.silent(silent, work).pop()
         {
             if self.peers.get(key).is_some_and(|peer| peer.generation == generation) {
-                self.visit(sys, work, key, |peer, _, _, shared| {
+                self.visit(sys, work, key, &mut |peer, _, shared| {
                     peer.conn.fail(CloseReason::Evicted, shared.pool);
                     false
                 });
@@ -180,7 +178,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let Some(key) = self.admit(sys, work, stream, addr, Conn::new()) else { return };
         self.live += 1;
         self.quota.enter(addr.ip(), &self.limits);
-        self.visit(sys, work, key, |peer, sys, _, shared| {
+        self.visit(sys, work, key, &mut |peer, sys, shared| {
             peer.conn.opened(shared);
             peer.flush(sys, shared);
             peer.conn.wants_resume(&shared.info.output, shared.pool)
@@ -199,6 +197,11 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             let _ = sys.write(&mut stream, &refusal);
         }
         let _ = sys.finish(&mut stream);
+        if self.peers.len() - self.live >= self.limits.max_lingering() {
+            self.counters.accepted += 1;
+            self.counters.closed[reason as usize] += 1;
+            return sys.close(stream);
+        }
         let conn = Conn::refused(reason, &mut work.pool, work.tick);
         if self.admit(sys, work, stream, addr, conn).is_some() {
             self.counters.closed[reason as usize] += 1;

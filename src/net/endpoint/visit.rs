@@ -1,11 +1,12 @@
 //! One connection's turn, and what follows from it for everyone else.
 //!
 //! ```text
-//!  visit ──▶ lend it the loop's buffers ──▶ act ──▶ still there? ──▶ queue it again
-//!                                            │          └ no ──▶ count it out, free its slot
-//!                                            └ panicked ──▶ close it, put the rest right
+//!  turn, visit ──▶ lend it the loop's buffers ──▶ act ──▶ still there? ──▶ queue it again
+//!                                                  │          └ no ──▶ count it out, free its slot
+//!                                                  └ panicked ──▶ close it, put the rest right
 //! ```
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use super::super::border::guard;
@@ -19,11 +20,48 @@ use crate::proto::service::{CloseReason, ConnId, PeerAddr, Service};
 use crate::throttle::Throttle;
 
 type Slot<Y, F, S> = Peer<<Y as Sys>::Stream, <F as Framing>::State, <S as Service>::Session>;
+type Act<'a, Y, F, S> = dyn FnMut(&mut Slot<Y, F, S>, &mut Y, &mut Shared<'_, F, S>) -> bool + 'a;
 
 impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
-    /// Lets `act` work on one connection, with all it needs from the loop, and
-    /// then draws the conclusions. `act` answers whether it wants another turn.
+    /// A connection's turn.
+    pub(super) fn turn(&mut self, sys: &mut Y, work: &mut Workspace, key: usize) {
+        self.lend(sys, work, key, Peer::turn);
+    }
+
+    /// Lets `act` work on one connection, and then draws the conclusions. `act` answers
+    /// whether it wants another turn.
+    ///
+    /// `dyn`: what happens to a connection beside its turns shares one copy of the code.
     pub(super) fn visit(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        key: usize,
+        act: &mut Act<'_, Y, F, S>,
+    ) {
+        self.lend(sys, work, key, |peer, sys, _, shared| act(peer, sys, shared));
+    }
+
+    /// Lends a connection to `act`, with all it needs from the loop.
+    fn lend(
+        &mut self,
+        sys: &mut Y,
+        work: &mut Workspace,
+        key: usize,
+        act: impl FnOnce(&mut Slot<Y, F, S>, &mut Y, &mut [u8], &mut Shared<'_, F, S>) -> bool,
+    ) {
+        let limit = self.limits.slow_turn.map(|most| (sys.now(), most));
+        self.attend(sys, work, key, act);
+        if let Some((begun, most)) = limit {
+            let took = sys.now().saturating_sub(begun);
+            // Its address stays where it was, also if the connection is gone.
+            if let Some(&addr) = self.addrs.get(key).filter(|_| took > most) {
+                say_slow(&mut self.slow_turns, work.now, addr, took);
+            }
+        }
+    }
+
+    fn attend(
         &mut self,
         sys: &mut Y,
         work: &mut Workspace,
@@ -33,8 +71,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         let Some(generation) = self.peers.get(key).map(|peer| peer.generation) else { return };
         let (slot, id) = self.names(key, generation);
         let info = self.info(id, self.addrs[key], work.now);
-        let abort = self.limits.abort_on_panic;
-        let allowance = self.pace.allowance(key, work.now);
+        let (abort, allowance) = (self.limits.abort_on_panic, self.pace.allowance(key, work.now));
         let skipped = self.counters.traffic.skipped;
         let peer = &mut self.peers[key];
         let mut shared = Shared {
@@ -92,16 +129,30 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             work.timers.cancel(id);
             work.freed = true;
         }
-        if let Life::Closed(_) = peer.conn.life() {
+        let life = self.life_after(work, key);
+        if let Life::Closed(_) = life {
             return self.move_out(sys, work, key, reset);
         }
         let wish = match again {
             _ if spoke && work.congested => Wish::Hold,
-            _ if left == 0 && peer.conn.life().reason().is_none() => Wish::Rest,
+            _ if left == 0 && life.reason().is_none() => Wish::Rest,
             Some(true) => Wish::Turn,
             _ => Wish::Nothing,
         };
         self.go_on(work, key, slot, wish);
+    }
+
+    /// Where a connection is in its life behind a turn. If it is one too many to linger,
+    /// that is over: it has had our FIN, and is reset if it says more.
+    fn life_after(&mut self, work: &mut Workspace, key: usize) -> Life {
+        let lingering = self.peers.len() - self.live;
+        let conn = &mut self.peers[key].conn;
+        if let Life::Lingering(reason) = conn.life()
+            && lingering > self.limits.max_lingering()
+        {
+            conn.fail(reason, &mut work.pool);
+        }
+        conn.life()
     }
 
     /// Frees a slot.
@@ -132,7 +183,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
             }
             Wish::Rest => {
                 if let Some(until) = self.pace.rest(key) {
-                    work.resting.insert((until, slot));
+                    work.resting.push(Reverse((until, slot)));
                 }
             }
             Wish::Hold | Wish::Turn | Wish::Nothing => {}
@@ -154,6 +205,12 @@ enum Wish {
 fn say_refused(throttle: &mut Throttle, now: Duration, addr: PeerAddr, error: &EncodeError) {
     if throttle.allows(now) {
         log::warn!("{addr}: bad reply: {error}");
+    }
+}
+
+fn say_slow(throttle: &mut Throttle, now: Duration, addr: PeerAddr, took: Duration) {
+    if throttle.allows(now) {
+        log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
     }
 }
 

@@ -6,10 +6,9 @@
 //!      └── strip: bytes dropped from the front of the frame
 //! ```
 
-use std::ops::ControlFlow;
-
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Guess, Rest, check_len, spec,
+    ConfigError, Decoded, Encode, EncodeError, Encoder, FrameError, Framing, Guess, Rest, Visitor,
+    check_len, spec,
 };
 
 /// Frames with a fixed header that says how long the rest is.
@@ -193,12 +192,12 @@ impl Framing for LengthField {
 
     /// The same in one short loop.
     #[inline]
-    fn each(
+    fn visit(
         &self,
         (): &mut (),
         input: &mut [u8],
         end: bool,
-        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+        visitor: &mut impl Visitor,
     ) -> Result<Rest, FrameError> {
         let (mut used, stripped) = (0, self.stripped());
         loop {
@@ -206,7 +205,7 @@ impl Framing for LengthField {
             match self.frame_len(left)? {
                 Some(len) if len <= left.len() => {
                     used += len;
-                    if f(Ok(&left[stripped..len])).is_break() {
+                    if visitor.item(Ok(&left[stripped..len])).is_break() {
                         return Ok(Rest { used, need: 0 });
                     }
                 }
@@ -245,6 +244,7 @@ impl LengthField {
 impl Encode for LengthField {
     /// Writes what decoding strips, with zeros where it is not the length, and then the
     /// message; or that, and the length into its place.
+    #[inline(always)]
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         let (header, stripped) = (self.header(), self.stripped());
         let kept = header - stripped;
@@ -273,6 +273,10 @@ impl Encode for LengthField {
         self.write(value, &mut field);
         out[start + self.offset..start + header].copy_from_slice(&field);
         Ok(())
+    }
+
+    fn encoder(&self) -> Option<Encoder<'_>> {
+        Some(Encoder::LengthField(self))
     }
 
     fn max_frame(&self) -> usize {

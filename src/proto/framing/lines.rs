@@ -1,12 +1,10 @@
 //! Lines of bytes, ended by LF or CRLF.
 
-use std::ops::ControlFlow;
-
 use memchr::memchr;
 
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, FrameError, Framing, Next, Phase, Rest, Scan,
-    check_len, next, spec,
+    ConfigError, Decoded, Encode, EncodeError, Encoder, FrameError, Framing, Next, Phase, Rest,
+    Scan, Visitor, check_len, next, spec,
 };
 
 /// A message is a line without its end. Bytes are opaque; a lone CR is data.
@@ -91,39 +89,6 @@ impl Lines {
         }
     }
 
-    /// Takes lines off the front of `input` as long as whole blocks hold several.
-    /// Returns how many bytes those were, and what `f` said last.
-    #[inline]
-    fn each_short(
-        &self,
-        input: &[u8],
-        f: &mut impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
-    ) -> Result<(usize, ControlFlow<()>), FrameError> {
-        let mut used = 0;
-        let mut searched = 0;
-        while let Some(block) = input[searched..].first_chunk() {
-            let mut ends = line_ends(block);
-            if ends & ends.wrapping_sub(1) == 0 {
-                break;
-            }
-            while ends != 0 {
-                let line = &input[used..searched + ends.trailing_zeros() as usize];
-                // Perhaps too long: `decode` decides.
-                if line.len() > self.max {
-                    return Ok((used, ControlFlow::Continue(())));
-                }
-                let payload = self.payload(0, line)?;
-                used += line.len() + 1;
-                ends &= ends - 1;
-                if f(Ok(&line[..payload])).is_break() {
-                    return Ok((used, ControlFlow::Break(())));
-                }
-            }
-            searched += BLOCK;
-        }
-        Ok((used, ControlFlow::Continue(())))
-    }
-
     /// Goes on skipping an oversize line.
     fn skip(&self, state: &mut Scan, input: &[u8]) -> Result<Decoded, FrameError> {
         let Some(at) = memchr(b'\n', input) else {
@@ -198,32 +163,48 @@ impl Framing for Lines {
         Ok(Decoded::Incomplete { need: 0 })
     }
 
-    /// One line at a time, and while they are short, a block of bytes at a time.
-    fn each(
+    /// One line at a time, and while they are short, with all the line ends of a block
+    /// found at once: a search for each costs more than the search itself.
+    #[inline]
+    fn visit(
         &self,
         state: &mut Scan,
         input: &mut [u8],
         end: bool,
-        mut f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+        visitor: &mut impl Visitor,
     ) -> Result<Rest, FrameError> {
         let mut used = 0;
+        // Of the block that begins at `block`, the line ends from `used` on.
+        let (mut ends, mut block) = (0u64, 0);
         loop {
-            let (item, consumed) = match next(self, state, &mut input[used..], end)? {
-                Next::Item { item, consumed } => (item, consumed),
-                Next::Incomplete { need } => return Ok(Rest { used, need }),
-            };
-            used += consumed;
-            if item.is_some_and(|item| f(item).is_break()) {
-                return Ok(Rest { used, need: 0 });
-            }
-            // A search for each end costs more than the search itself while lines
-            // are short; where they are long, memchr is the faster one.
-            if consumed <= SHORT && !state.is_skipping() {
-                let (taken, flow) = self.each_short(&input[used..], &mut f)?;
-                used += taken;
-                if flow.is_break() {
+            let line_end = block + ends.trailing_zeros() as usize;
+            let (item, consumed) = if ends != 0 && line_end - used <= self.max {
+                ends &= ends - 1;
+                let line = &input[used..line_end];
+                (Some(Ok(&line[..self.payload(0, line)?])), line.len() + 1)
+            } else {
+                // Most reads end with a line.
+                if used > 0 && used == input.len() && !end {
                     return Ok(Rest { used, need: 0 });
                 }
+                ends = 0;
+                match next(self, state, &mut input[used..], end)? {
+                    Next::Item { item, consumed } => (item, consumed),
+                    Next::Incomplete { need } => return Ok(Rest { used, need }),
+                }
+            };
+            used += consumed;
+            if item.is_some_and(|item| visitor.item(item).is_break()) {
+                return Ok(Rest { used, need: 0 });
+            }
+            // Where lines are long, memchr is the faster one.
+            if ends == 0
+                && consumed <= SHORT
+                && !state.is_skipping()
+                && let Some(bytes) = input[used..].first_chunk()
+            {
+                block = used;
+                ends = line_ends(bytes);
             }
         }
     }
@@ -254,6 +235,10 @@ impl Encode for Lines {
         }
         out.push(b'\n');
         Ok(())
+    }
+
+    fn encoder(&self) -> Option<Encoder<'_>> {
+        Some(Encoder::Lines(self))
     }
 
     fn max_frame(&self) -> usize {

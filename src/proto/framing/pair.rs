@@ -1,9 +1,8 @@
 //! One framing in, another out.
 
-use std::ops::ControlFlow;
-
 use super::{
-    ConfigError, Decoded, Encode, EncodeError, Exchange, FrameError, Framing, Guess, Reply, Rest,
+    ConfigError, Decoded, Encode, EncodeError, Encoder, Exchange, FrameError, Framing, Guess,
+    Reply, Rest, Visitor,
 };
 
 /// Decodes as `decode` does and encodes as `encode` does.
@@ -44,14 +43,15 @@ impl<D: Framing, E: Encode> Framing for Pair<D, E> {
         self.decode.decode(state, input, end)
     }
 
-    fn each(
+    #[inline]
+    fn visit(
         &self,
         state: &mut D::State,
         input: &mut [u8],
         end: bool,
-        f: impl FnMut(Result<&[u8], FrameError>) -> ControlFlow<()>,
+        visitor: &mut impl Visitor,
     ) -> Result<Rest, FrameError> {
-        self.decode.each(state, input, end, f)
+        self.decode.visit(state, input, end, visitor)
     }
 
     fn is_skipping(&self, state: &D::State) -> bool {
@@ -85,8 +85,8 @@ impl<D: Encode, E: Encode> Encode for Pair<D, E> {
         self.encode.reply(reply, exchange, out)
     }
 
-    fn inner(&self) -> Option<&dyn Encode> {
-        Some(self.encode.inner().unwrap_or(&self.encode))
+    fn encoder(&self) -> Option<Encoder<'_>> {
+        self.encode.encoder().or(Some(Encoder::Other(&self.encode)))
     }
 
     fn converses(&self) -> bool {

@@ -1,0 +1,112 @@
+//! What the limits of a server can add up to.
+//!
+//! ```text
+//!  the budget        all that waits, of whomever
+//!  one turn          what a connection may take beyond it, until the largest is closed
+//!  each connection   its slot, its places in the loop's lists, its buffers' own records
+//!  the loop          what is read into, the replies of a turn, what is for others
+//! ```
+//!
+//! A bound and no forecast: an idle server takes none of it. Knows sizes only.
+
+use super::relief::Weight;
+use super::server::Server;
+use super::sys::{Ready, Sys};
+use crate::proto::buffer::{MAX_SPARE, Pool};
+use crate::proto::framing::MAX_STATE;
+use crate::proto::post::HEAVY;
+
+/// What an endpoint has to do with it, in bytes but for `slots`.
+pub(crate) struct Share {
+    /// Connections, those that linger included.
+    pub(crate) slots: usize,
+    /// What the endpoint keeps of each.
+    pub(crate) slot: usize,
+    /// What it keeps of addresses.
+    pub(crate) quotas: usize,
+    /// The largest half message.
+    pub(crate) max_input: usize,
+    /// The largest message on the way out.
+    pub(crate) max_frame: usize,
+    /// Output that may wait for one connection.
+    pub(crate) max_output: usize,
+}
+
+/// A timer's places in a tree and in a table, at the worst half empty, and twice there while
+/// the table grows.
+const TIMER: usize = 160;
+/// The queue, those who are held, those who were sent something: an entry each; and while
+/// the largest are looked for, its weight.
+const ENTRIES: usize = 3 * size_of::<Ready>() + size_of::<Weight>();
+
+impl Share {
+    /// All its connections and what is known of them; not what waits.
+    fn connections(&self) -> usize {
+        // Input and output. From a framing of this crate, the state of a half message.
+        let lists = self.slot + ENTRIES + 2 * Pool::OVERHEAD;
+        grown(self.slots.saturating_mul(lists))
+            .saturating_add(self.slots.saturating_mul(TIMER + MAX_STATE))
+            .saturating_add(self.quotas)
+    }
+
+    /// What one connection can take while nobody looks: its buffers grow by doubling, and
+    /// are there twice meanwhile.
+    fn turn(&self, read: usize) -> usize {
+        let both = self.max_input.saturating_add(read).saturating_add(self.max_output);
+        both.saturating_mul(4)
+    }
+
+    /// Replies to one read, the last of which is found to be too much when it is there.
+    fn replies(&self) -> usize {
+        grown(self.max_output.saturating_add(self.max_frame))
+    }
+
+    /// What is for others, and what comes of it while that is delivered.
+    fn post(&self) -> usize {
+        grown(self.max_frame.saturating_add(HEAVY)).saturating_mul(2)
+    }
+}
+
+/// A vector to which bytes are added may be twice as large as they are, and half of that is
+/// there once more while it moves.
+fn grown(bytes: usize) -> usize {
+    bytes.saturating_mul(3)
+}
+
+impl<Y: Sys> Server<Y> {
+    /// The most memory that peers can have this server ask for, in bytes, by the limits it
+    /// has now: what the process may grow by, whoever calls and whatever is sent. It is
+    ///
+    /// - the [budget](Self::memory_budget) for all that waits, and 1 MiB that is kept for
+    ///   use again;
+    /// - four times what may wait of one connection, in and out, as the budget is looked at
+    ///   when its turn is over;
+    /// - a slot, some entries in lists and the records of two buffers, some 1,100 bytes
+    ///   together, for each connection that may be open, and for as many (1,024 at least)
+    ///   that linger;
+    /// - the tables of [`max_per_ip`](crate::Limits::max_per_ip) and
+    ///   [`accepts_per_ip`](crate::Limits::accepts_per_ip), where those are set;
+    /// - for the loop, what is read into, the replies of one turn, and what that has for
+    ///   others: 128 KiB, three times the output that may wait and a message, and six times
+    ///   a message and 32 KiB.
+    ///
+    /// Not in it: the program and its code; what the kernel holds for its sockets; what a
+    /// service or a framing of your own keeps, beyond its session; a service that has more
+    /// for others in one call than a message, 16 MiB at most; where connections that you
+    /// open are to go; and holes in the allocator's memory.
+    pub fn worst_case(&self) -> usize {
+        let shares: Vec<Share> = self.endpoints.iter().map(|endpoint| endpoint.share()).collect();
+        let most = |of: &dyn Fn(&Share) -> usize| shares.iter().map(of).max().unwrap_or(0);
+        let read = self.work.read.len();
+        let parts = [
+            self.work.pool.budget(),
+            MAX_SPARE,
+            most(&|share| share.turn(read)),
+            shares.iter().map(Share::connections).fold(0, usize::saturating_add),
+            read,
+            most(&Share::replies),
+            most(&Share::post),
+        ];
+        parts.into_iter().fold(0, usize::saturating_add)
+    }
+}

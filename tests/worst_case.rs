@@ -1,0 +1,140 @@
+//! What hostile crowds can have the library ask for, byte by byte as the allocator is asked,
+//! against what [`Server::worst_case`] says before.
+
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use oneloop::services::{Broadcast, Echo};
+use oneloop::{AnyFraming, Limits, Lines, Pair, Rate, Server, Service};
+
+/// Clients that send `bytes` again and again, and read nothing, until `over`.
+fn shout(addr: SocketAddr, count: usize, bytes: Vec<u8>, over: Arc<AtomicBool>) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut clients = Vec::new();
+        while !over.load(Ordering::Relaxed) {
+            if clients.len() < count {
+                let client = TcpStream::connect(addr).expect("the backlog has room");
+                client.set_nonblocking(true).expect("a TCP socket");
+                clients.push((client, 0));
+            } else {
+                thread::sleep(Duration::from_millis(2));
+            }
+            // Whoever is closed calls again.
+            clients.retain_mut(|(client, sent)| match client.write(&bytes[*sent..]) {
+                Ok(count) => {
+                    *sent = (*sent + count) % bytes.len();
+                    true
+                }
+                Err(error) => error.kind() == ErrorKind::WouldBlock,
+            });
+        }
+    })
+}
+
+/// The most bytes that were asked for at once, beside the bound.
+fn measured(
+    spec: &str,
+    service: impl Service + 'static,
+    limits: Limits,
+    crowds: &[(usize, Vec<u8>)],
+) -> (usize, usize) {
+    let framing: AnyFraming = spec.parse().expect("a valid SPEC");
+    let framing = Pair { decode: framing.clone(), encode: framing };
+    let mut server = Server::new().expect("a loop");
+    let endpoint = server.add(framing, service, limits).expect("valid settings");
+    let addr = server.listen(endpoint, "127.0.0.1:0").expect("a free port");
+    let bound = server.worst_case();
+    let over = Arc::new(AtomicBool::new(false));
+    let crowds: Vec<_> = crowds
+        .iter()
+        .map(|(count, bytes)| shout(addr, *count, bytes.clone(), over.clone()))
+        .collect();
+    let asked = allocation_counter::measure(|| {
+        let end = Instant::now() + Duration::from_secs(3);
+        while Instant::now() < end {
+            let _ = server.turn(Some(Duration::from_millis(10))).expect("a turn");
+        }
+    });
+    over.store(true, Ordering::Relaxed);
+    crowds.into_iter().for_each(|crowd| crowd.join().expect("it only sends"));
+    assert!(server.counters().traffic.messages_in > 0 || server.buffered_bytes() > 0);
+    (asked.bytes_max as usize, bound)
+}
+
+/// Half messages of many sizes, and whole ones whose replies nobody reads.
+fn hostile() -> [(usize, Vec<u8>); 3] {
+    [
+        (300, vec![b'x'; 60_000]),
+        (200, [vec![b'y'; 999], vec![b'\n']].concat()),
+        (200, [vec![b'z'; 50_000], vec![b'\n']].concat()),
+    ]
+}
+
+#[test]
+fn no_crowd_has_small_limits_ask_for_more_than_they_say() {
+    let (asked, bound) = measured("lines", Echo, Limits::small(), &hostile());
+    assert!(asked <= bound, "{asked} bytes of {bound}");
+    assert!(asked > 6 << 20, "only {asked} bytes: the crowd did not fill the budget");
+    assert!(bound < 14 << 20, "{bound} bytes do not fit into 32 MiB beside a program");
+}
+
+#[test]
+fn nor_has_one_that_is_told_what_everyone_says() {
+    let limits = Limits::small().max_connections(500);
+    let (asked, bound) = measured("lines", Broadcast, limits, &hostile());
+    assert!(asked <= bound, "{asked} bytes of {bound}");
+    assert!(asked > 2 << 20, "only {asked} bytes: the crowd did not fill the budget");
+}
+
+#[test]
+fn messages_of_which_few_fill_the_budget_are_in_the_bound() {
+    let half = (60, [&(1_u32 << 20).to_be_bytes(), &vec![b'x'; 1_000_000][..]].concat());
+    let whole = (60, [&900_000_u32.to_be_bytes(), &vec![b'y'; 900_000][..]].concat());
+    let (asked, bound) = measured("u32be,max=1m", Echo, Limits::small(), &[half, whole]);
+    assert!(asked <= bound, "{asked} bytes of {bound}");
+    assert!(asked > 6 << 20, "only {asked} bytes: the crowd did not fill the budget");
+}
+
+#[test]
+fn each_limit_that_takes_memory_raises_the_bound() {
+    let bound = |limits| {
+        let mut server = Server::new().expect("a loop");
+        server.add(Lines::default(), Echo, limits).expect("valid settings");
+        server.worst_case()
+    };
+    let small = bound(Limits::small());
+    let rate = Some(Rate::per_second(10));
+    for larger in [
+        Limits::small().memory(Some(9 << 20)),
+        Limits::small().max_connections(1500),
+        Limits::small().output_high(32 << 10),
+        Limits::small().output_max(1 << 20),
+        Limits::small().max_per_ip(Some(5)),
+        Limits::small().accepts_per_ip(rate),
+        Limits::small().messages_per_second(rate),
+        Limits::small().errors_per_second(rate),
+        Limits::default(),
+    ] {
+        assert!(bound(larger.clone()) > small, "{larger:?}");
+    }
+    let endless = Limits::small().output_high(usize::MAX).memory(Some(usize::MAX));
+    assert!(bound(endless) > small, "and it never overflows");
+}
+
+#[test]
+fn the_least_budget_of_host_and_endpoints_holds_in_any_order() {
+    let mut server = Server::new().expect("a loop");
+    assert_eq!(server.memory(), 256 << 20);
+    server.memory_budget(16 << 20);
+    server.add(Lines::default(), Echo, Limits::small()).expect("valid settings");
+    assert_eq!(server.memory(), 8 << 20);
+    server.add(Lines::default(), Echo, Limits::default()).expect("valid settings");
+    server.memory_budget(4 << 20);
+    assert_eq!(server.memory(), 4 << 20);
+    server.memory_budget(32 << 20);
+    assert_eq!(server.memory(), 8 << 20);
+}

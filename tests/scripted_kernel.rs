@@ -755,6 +755,19 @@ fn at_the_cap_newcomers_wait_and_are_accepted_when_one_leaves() {
 }
 
 #[test]
+fn who_is_refused_has_two_seconds_to_leave_however_long_the_server_runs() {
+    let limits = Limits::default().max_connections(1).when_full(WhenFull::Refuse);
+    let (mut server, script) = serve(Lines::default(), Echo, limits);
+    pass(&mut server, &script, secs(100));
+    let _first = connect(&mut server, &script);
+    let refused = connect(&mut server, &script);
+    pass(&mut server, &script, Duration::from_millis(1500));
+    assert!(script.is_finished(refused) && !script.is_closed(refused));
+    pass(&mut server, &script, secs(2));
+    assert!(script.is_closed(refused));
+}
+
+#[test]
 fn at_the_cap_newcomers_are_told_and_closed_if_so_configured() {
     let limits = Limits::default().max_connections(1).when_full(WhenFull::Refuse);
     let (mut server, script) = serve(Lines::default(), Echo, limits);

@@ -12,6 +12,8 @@ use oneloop::{
     Audience, CloseReason, ConnId, Context, Encode, EncodeError, Endian, FrameError, LengthField,
     Limits, Lines, Server, Service, WhenFull,
 };
+#[cfg(feature = "http")]
+use oneloop::{Http, Rate};
 use support::{Call, Script, Step, ZERO, assert_balance, closed_by, pass, settle};
 
 const EMFILE: i32 = 24;
@@ -604,6 +606,84 @@ fn events_that_say_nothing_bring_nobody_a_second_turn() {
         script.tell_again(Ready { token, readable: false, writable: false, read_closed: false });
         let _ = server.turn(Some(ZERO)).expect("a turn");
         assert_eq!(script.count(|call| *call == Call::Read(socket)), 4);
+    }
+}
+
+#[test]
+fn who_is_held_and_speaks_again_has_one_place_in_the_queue() {
+    /// Tells all others each message, and a word 1 ms after the first.
+    struct Loud(bool);
+    impl Service for Loud {
+        type Session = ();
+        fn message(
+            &mut self,
+            cx: &mut Context<'_>,
+            (): &mut (),
+            message: &[u8],
+        ) -> Result<(), EncodeError> {
+            if !std::mem::replace(&mut self.0, true) {
+                cx.set_timer(Duration::from_millis(1));
+            }
+            cx.broadcast(Audience::Others, message)
+        }
+        fn timer(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Result<(), EncodeError> {
+            cx.broadcast(Audience::Others, b"a word")
+        }
+    }
+    let limits = Limits::default().output_high(1000).output_low(500).output_max(64 << 20);
+    let (mut server, script) = serve(Lines::default(), Loud(false), limits);
+    let speaker = connect(&mut server, &script);
+    let mute = connect(&mut server, &script);
+    script.set_room(mute, 0);
+    script.peer_sends(speaker, [b"x".repeat(99).as_slice(), b"\n"].concat().repeat(100_000));
+    let mut heard = Vec::new();
+    // Each time it is held for 10 ms; its timer calls it in the first of them.
+    for wait in [0, 0, 2, 20, 20, 20, 20] {
+        let before = server.counters().traffic.messages_in;
+        script.world().now += Duration::from_millis(wait);
+        let _ = server.turn(Some(ZERO)).expect("a turn");
+        heard.push(server.counters().traffic.messages_in - before);
+    }
+    let usual = heard[0];
+    assert!(usual > 0);
+    // While it is held nothing of it is heard, and then as much as before.
+    assert_eq!(heard, [usual, usual, 0, usual, usual, usual, usual]);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_request_is_answered_once_though_its_connection_rests_or_ends() {
+    /// Answers, and closes if it was told to.
+    struct Page {
+        closes: bool,
+    }
+    impl Service for Page {
+        type Session = ();
+        fn message(
+            &mut self,
+            cx: &mut Context<'_>,
+            (): &mut (),
+            _: &[u8],
+        ) -> Result<(), EncodeError> {
+            if self.closes {
+                cx.close_after_flush();
+            }
+            cx.reply(b"ok")
+        }
+    }
+    // One message a second, and no more than 1000 bytes of output: it pauses behind a request.
+    let one = Rate::per_second(1).burst(1);
+    let plain = || Limits::default().output_high(1000).output_low(500);
+    for (closes, rate, answers) in [(false, Some(one), 2), (false, None, 100), (true, None, 1)] {
+        let limits = plain().messages_per_second(rate);
+        let (mut server, script) = serve(Http::default(), Page { closes }, limits);
+        let socket = connect(&mut server, &script);
+        let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(answers);
+        script.peer_sends(socket, requests);
+        pass(&mut server, &script, secs(2));
+        let sent = script.sent(socket);
+        let said = sent.windows(9).filter(|window| window == b"HTTP/1.1 ").count();
+        assert_eq!(said, answers, "{}", String::from_utf8_lossy(&sent));
     }
 }
 

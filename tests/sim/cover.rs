@@ -38,7 +38,9 @@ fn can_be(fault: Fault, stage: Stage) -> bool {
         // Other threads ask for something of the loop, or of a connection.
         Command => !matches!(stage, Queued | Dialing | Closed),
         // They meet all that are there.
-        WaitEintr | ClockGap => !matches!(stage, Nobody | Closed),
+        WaitEintr | ClockGap | Restart => !matches!(stage, Nobody | Closed),
+        // The second one, during the drain: nobody is called then, and nobody waits.
+        Signal => !matches!(stage, Nobody | Queued | Dialing | Closed),
         Stale => stage == Closed,
         Spurious => !matches!(stage, Nobody | Queued | Closed),
         AcceptErrno | AcceptLost | AcceptEintr | NoDescriptor => stage == Queued,

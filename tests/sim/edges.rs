@@ -25,6 +25,12 @@ impl World {
             let token = Token::WAKER;
             batch.push(Ready { token, readable: true, writable: false, read_closed: false });
         }
+        if std::mem::take(&mut self.signal) {
+            self.host = true;
+            self.ledger.progress += 1;
+            let token = Token::HOST;
+            batch.push(Ready { token, readable: true, writable: false, read_closed: false });
+        }
         if std::mem::take(&mut self.listener.listed)
             && let Some(token) = self.listener.token
         {
@@ -115,7 +121,8 @@ impl World {
             if self.now > self.alarm || self.ledger.events >= self.until {
                 return;
             }
-            if !self.list.is_empty() || self.listener.listed || self.bell.rings() {
+            let rings = self.bell.rings() || self.signal;
+            if !self.list.is_empty() || self.listener.listed || rings {
                 return;
             }
             match (self.next_event(), deadline) {

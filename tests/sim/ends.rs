@@ -161,7 +161,9 @@ impl World {
             let track = &mut socket.track;
             let sure = !track.nonsense && !track.close_ordered && !track.finish_ordered;
             let due = !self.faulty && sure && socket.token.is_some() && !socket.reset_in;
-            track.due = due.then_some(track.sent);
+            // One that was begun, too: all of it that there is has been read.
+            let begun = track.partial_since.is_some() && socket.inbound.is_empty();
+            track.due = due.then_some(track.sent + u32::from(begun));
         }
     }
 

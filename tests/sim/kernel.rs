@@ -36,6 +36,11 @@ pub(crate) struct Listener {
     pub(crate) token: Option<Token>,
     pub(crate) queue: VecDeque<u32>,
     pub(crate) listed: bool,
+    /// Another process has it, too; whom that one has taken from the queue.
+    pub(crate) shared: bool,
+    pub(crate) taken: Vec<u32>,
+    /// Who called when it was that other process's alone, and when.
+    pub(crate) late: Vec<(u64, u32)>,
 }
 
 /// What is to happen.
@@ -47,6 +52,8 @@ pub(crate) enum Event {
     Tell(u32),
     /// Whom we called answers.
     Answer(u32),
+    /// The host of the loop is sent a signal.
+    Signal,
 }
 
 /// Rung by another thread, as far as the loop can tell.
@@ -86,6 +93,9 @@ pub(crate) struct World {
     heap: BinaryHeap<Reverse<(u64, u64, Event)>>,
     order: u64,
     pub(crate) bell: Arc<Bell>,
+    /// A signal that the host was not told of yet, and one that this turn has to tell of.
+    pub(crate) signal: bool,
+    pub(crate) host: bool,
     /// Descriptors the server has.
     pub(crate) open: usize,
     /// Faults happen.
@@ -100,6 +110,8 @@ pub(crate) struct World {
     pub(crate) hosts: Hosts,
     pub(crate) ledger: Ledger,
     pub(crate) cover: Cover,
+    /// Sockets of the process before this one, if there was one.
+    pub(crate) inherited: usize,
 }
 
 /// A descriptor for the selector, and one kept in reserve.
@@ -122,6 +134,8 @@ impl World {
             heap: BinaryHeap::new(),
             order: 0,
             bell: Arc::default(),
+            signal: false,
+            host: false,
             open: FIXED,
             faulty: true,
             asleep: false,
@@ -132,6 +146,7 @@ impl World {
             hosts: Hosts::default(),
             ledger: Ledger::default(),
             cover: Cover::default(),
+            inherited: 0,
             plan,
         }
     }
@@ -185,6 +200,7 @@ impl World {
                     self.tell(socket);
                 }
                 Event::Answer(socket) => self.answer(socket),
+                Event::Signal => self.signal = true,
             }
         }
     }

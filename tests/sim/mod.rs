@@ -7,15 +7,17 @@
 //! ```
 //!
 //! One run has three parts: faults, as many events as the plan says; healing, in which
-//! all that is honest must come to its end; shutdown, after which nothing may be left.
+//! all that is honest must come to its end; shutdown, after which nothing may be left. Or
+//! two servers have one each, if one is relieved by another.
 //! A run depends on its plan alone. This file knows the order of the parts, the others
 //! know one thing each: `plan` what is drawn, `kernel`, `socket`, `sys`, `edges` and
-//! `transfer` the kernel, `peers`, `script`, `talk` and `wire` who calls, `oracle`, `ends`,
-//! `sleep`, `turn`, `quota` and `log` what must hold.
+//! `transfer` the kernel, `peers`, `script`, `talk` and `wire` who calls, `stop` how it ends,
+//! `oracle`, `ends`, `sleep`, `turn`, `quota` and `log` what must hold.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use oneloop::net::Turn;
 use oneloop::{AnyFraming, CloseReason, EndpointId, Limits, Prefix, Server};
 
 pub(crate) mod cover;
@@ -34,6 +36,7 @@ pub(crate) mod service;
 pub(crate) mod shrink;
 pub(crate) mod sleep;
 pub(crate) mod socket;
+pub(crate) mod stop;
 pub(crate) mod sys;
 pub(crate) mod talk;
 pub(crate) mod transfer;
@@ -107,33 +110,39 @@ struct Run {
 /// An invariant does not hold; the text says which.
 pub(crate) fn run(plan: &Plan) -> Report {
     log::watch();
-    let mut run = Run::new(plan);
+    let (mut run, mut sum) = (Run::new(plan), Report::default());
     run.misbehave();
+    if plan.chance(Fault::Restart) > 0 {
+        let (report, successor) = run.restart();
+        (sum, run) = (report, successor);
+        run.misbehave();
+    }
     run.heal();
     run.stop();
-    let w = run.world.borrow();
-    let (calls, work) = (w.ledger.calls, w.ledger.events + w.ledger.messages + w.ledger.replies);
-    assert!(calls <= WORK * work + 10_000, "I16: {calls} calls for {work} events and messages");
-    Report {
-        events: w.ledger.events,
-        calls: w.ledger.calls,
-        turns: w.turn,
-        messages: w.ledger.messages,
-        replies: w.ledger.replies,
-        connections: w.sockets.len() as u64,
-        seconds: w.now / SECOND,
-        hash: w.hash,
-        tight: w.ledger.tight_turns,
-        hung_up: w.ledger.hung_up,
-        records: log::take_records(),
-        ends: run.server.counters().closed,
-        cover: w.cover.clone(),
-    }
+    sum.add(&run.report());
+    sum
 }
 
 impl Run {
     fn new(plan: &Plan) -> Self {
-        let world = Rc::new(RefCell::new(World::new(plan.clone())));
+        let mut world = World::new(plan.clone());
+        for index in 0..plan.peers as u32 {
+            let peer = Peer::new(index, plan, false);
+            world.peers.push(Some(Box::new(peer)));
+            let from = if plan.herd { 0 } else { world.rng.scale(1, SECOND) };
+            let time = world.now + from;
+            world.schedule(index, time);
+        }
+        if plan.chance(Fault::Restart) > 0 {
+            // At any time.
+            world.until = world.rng.below(plan.events);
+        }
+        Self::serve(Rc::new(RefCell::new(world)))
+    }
+
+    /// A server in `world`.
+    fn serve(world: Rc<RefCell<World>>) -> Self {
+        let plan = &world.borrow().plan.clone();
         let mut server = Server::with_sys(SimSys(world.clone()));
         let framing = || {
             AnyFraming::from_spec(plan.codec.spec(), Some(plan.max_message)).expect("a valid SPEC")
@@ -179,24 +188,37 @@ impl Run {
         // Whoever is told that it does not work may try again.
         let listens = (0..1000).any(|_| server.listen(first, "127.0.0.1:7000").is_ok());
         assert!(listens && world.borrow().listening, "I4: no listener");
-        {
-            let mut w = world.borrow_mut();
-            for index in 0..plan.peers as u32 {
-                let peer = Peer::new(index, plan, false);
-                w.peers.push(Some(Box::new(peer)));
-                let from = if plan.herd { 0 } else { w.rng.scale(1, SECOND) };
-                let time = w.now + from;
-                w.schedule(index, time);
-            }
-        }
         Self { world, server, names, listener: first }
     }
 
-    /// One turn, and what must hold after it. True: the server has finished.
-    fn turn(&mut self) -> bool {
+    /// What it did.
+    fn report(&self) -> Report {
+        let w = self.world.borrow();
+        let ledger = &w.ledger;
+        let (calls, work) = (ledger.calls, ledger.events + ledger.messages + ledger.replies);
+        assert!(calls <= WORK * work + 10_000, "I16: {calls} calls for {work} events and messages");
+        Report {
+            events: ledger.events,
+            calls: ledger.calls,
+            turns: w.turn,
+            messages: ledger.messages,
+            replies: ledger.replies,
+            connections: (w.sockets.len() - w.inherited) as u64,
+            seconds: w.now / SECOND,
+            hash: w.hash,
+            tight: ledger.tight_turns,
+            hung_up: ledger.hung_up,
+            records: log::take_records(),
+            ends: self.server.counters().closed,
+            cover: w.cover.clone(),
+        }
+    }
+
+    /// One turn, and what must hold after it.
+    fn turn(&mut self) -> Turn {
         {
             let mut w = self.world.borrow_mut();
-            (w.asleep, w.ledger.no_host) = (false, true);
+            (w.asleep, w.host, w.ledger.no_host) = (false, false, true);
         }
         let turn = self.server.turn(None).expect("I15: wait fails with EINTR at most");
         if let Some(text) = log::take_wrong() {
@@ -204,6 +226,7 @@ impl Run {
         }
         let (counters, buffered) = (self.server.counters(), self.server.buffered_bytes());
         let mut w = self.world.borrow_mut();
+        assert_eq!(turn.host, w.host, "I8: the signal was not heard");
         assert!(w.turn < 1_000_000 + 100 * w.plan.events, "I9: no end in sight");
         w.after_turn(&counters, buffered);
         if w.turn.is_multiple_of(16) {
@@ -214,15 +237,15 @@ impl Run {
         if w.asleep && !turn.finished && !content(&mut w) {
             panic!("I12: asleep for ever, though one waits: {}", Self::discontent(&w));
         }
-        turn.finished
+        turn
     }
 
     fn misbehave(&mut self) {
         loop {
-            let finished = self.turn();
+            let finished = self.turn().finished;
             let mut w = self.world.borrow_mut();
             let asleep = std::mem::take(&mut w.asleep);
-            if finished || asleep || w.ledger.events >= w.plan.events || Self::is_content(&mut w) {
+            if finished || asleep || w.ledger.events >= w.until || Self::is_content(&mut w) {
                 return;
             }
             if w.hits(Fault::Command) {
@@ -272,7 +295,7 @@ impl Run {
                 let ledger = &mut self.world.borrow_mut().ledger;
                 (ledger.posts, ledger.said) = (ledger.posts + 4, ledger.said + said);
             }
-            self.turn() || answer.try_recv().is_ok()
+            self.turn().finished || answer.try_recv().is_ok()
         });
         assert!(heard, "I8: the waker was not heard");
     }
@@ -330,7 +353,7 @@ impl Run {
                 }
             }
             // Nobody but us may wake it up.
-            self.turn();
+            let _ = self.turn();
         }
         self.settle();
     }
@@ -384,39 +407,6 @@ impl Run {
             };
             let lacks = log[from.min(log.len())..].iter().filter(own).count();
             assert_eq!(lacks, 0, "I1: {conn} lacks {:?}: {socket:?}", &log[from..]);
-        }
-    }
-
-    /// The server is shut down: nothing is left of anything.
-    fn stop(mut self: &mut Self) {
-        let until = {
-            let mut w = self.world.borrow_mut();
-            w.ledger.stopping = true;
-            w.note_due();
-            w.alarm = u64::MAX;
-            w.now + 100 * SECOND + if w.plan.time_jumps() { 10_000 * SECOND } else { 0 }
-        };
-        if self.world.borrow_mut().rng.below(2) == 0 {
-            self.server.shutdown();
-        } else {
-            self.server.handle().shutdown().expect("the server is there");
-        }
-        loop {
-            let this = &mut self;
-            if this.turn() {
-                break;
-            }
-            let now = this.world.borrow().now;
-            assert!(now < until, "I12: not down after 100 s: {:?}", this.server.counters());
-        }
-        let counters = self.server.counters();
-        assert_eq!((counters.open, counters.lingering, counters.dialing), (0, 0, 0), "I12");
-        assert_eq!(self.server.buffered_bytes(), 0, "I12: bytes are left");
-        let w = self.world.borrow();
-        assert_eq!((w.open, w.ledger.streams), (kernel::FIXED, 0), "I12: descriptors are left");
-        for (conn, socket) in w.sockets.iter().enumerate() {
-            let ends = !socket.track.opened || socket.track.over.is_some();
-            assert!(ends, "I4: {conn} was opened and never closed");
         }
     }
 }

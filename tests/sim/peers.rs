@@ -115,6 +115,11 @@ impl Peer {
         self.finished = false;
     }
 
+    /// It has none, and will have.
+    pub(crate) fn will_call(&self) -> bool {
+        self.conn.is_none() && !self.done && !self.is_called
+    }
+
     pub(crate) fn connection(&self) -> Option<u32> {
         self.conn
     }
@@ -171,8 +176,14 @@ impl Peer {
         if self.is_called {
             return;
         }
-        if self.script.calls == 0 || self.refusals > 50 || w.ledger.stopping {
+        let elsewhere = w.listener.shared && !w.listening;
+        let nowhere = w.ledger.stopping && !elsewhere;
+        if self.script.calls == 0 || self.refusals > 50 || nowhere {
             self.done = true;
+            return;
+        }
+        if elsewhere {
+            w.listener.late.push((w.now, self.index));
             return;
         }
         match w.call(self.index) {

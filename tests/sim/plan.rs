@@ -38,6 +38,7 @@ faults! {
     Nonsense "nonsense", Silent "silent", ZeroWindow "zero-window", ClockGap "clock-gap",
     SlowHandler "slow-handler", Command "command", Shutdown "shutdown",
     HandlerPanic "handler-panic", ListenErrno "listen-errno",
+    Signal "signal", Restart "restart",
 }
 
 impl Fault {
@@ -119,7 +120,7 @@ impl Plan {
             small,
             events,
             peers,
-            chances: chances(rng),
+            chances: chances(seed, rng),
             codec,
             acts: acts(rng),
             max_message,
@@ -172,7 +173,7 @@ fn pace(rng: &mut Rng, rates: &[u32]) -> Pace {
 }
 
 /// A third of the faults, more or less, and each as likely as it pleases.
-fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
+fn chances(seed: u64, rng: &mut Rng) -> [u32; Fault::ALL.len()] {
     let mut chances = [0; Fault::ALL.len()];
     let calm = rng.below(10) == 0;
     for &fault in Fault::ALL {
@@ -194,6 +195,13 @@ fn chances(rng: &mut Rng) -> [u32; Fault::ALL.len()] {
             | Fault::ConnectLate => 4000,
             _ => 8,
         };
+        if matches!(fault, Fault::Signal | Fault::Restart) {
+            // Drawn by the seed alone: the rest of a plan is what it was without them.
+            let one_in = if fault == Fault::Signal { 2 } else { 6 };
+            let drawn = Rng(seed ^ fault as u64).below(one_in) == 0;
+            chances[fault as usize] = u32::from(drawn) * 65_536;
+            continue;
+        }
         let (on, chance) = (rng.below(3) == 0, rng.scale(least, most) as u32);
         chances[fault as usize] = match fault {
             // Seeds in which the end comes in the middle; and those of a kernel that tells

@@ -22,7 +22,11 @@ impl World {
         rule!("I9", rate < 100, "{rate} accepts fail within a second");
         // Looking at a crowd at each wait would be all that is done.
         let seldom = self.sockets.len() as u64 / 8 + 1;
-        if self.ledger.waits.is_multiple_of(seldom) && self.list.is_empty() && !self.bell.rings() {
+        if self.ledger.waits.is_multiple_of(seldom)
+            && self.list.is_empty()
+            && !self.bell.rings()
+            && !self.signal
+        {
             self.look_for_the_forgotten(timeout);
         }
     }

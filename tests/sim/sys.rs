@@ -111,6 +111,8 @@ impl Sys for SimSys {
         }
         w.listener.token = Some(token);
         w.listening = true;
+        // Who waits already, in the queue that another process has left, is told of.
+        w.listener.listed = !w.listener.queue.is_empty();
         w.open += 1;
         Ok(((), addr))
     }
@@ -119,6 +121,7 @@ impl Sys for SimSys {
         let w = &mut *self.0.borrow_mut();
         w.enter();
         w.ledger.accepts_this_turn += 1;
+        w.lose_callers();
         let Some(&index) = w.listener.queue.front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
@@ -182,6 +185,10 @@ impl Sys for SimSys {
         w.listening = false;
         w.open -= 1;
         w.listener.listed = false;
+        // The queue is there as long as the listener is, and another process has that.
+        if w.listener.shared {
+            return;
+        }
         while let Some(index) = w.listener.queue.pop_front() {
             let socket = &mut w.sockets[index as usize];
             (socket.closed, socket.reset_out) = (true, true);

@@ -69,7 +69,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
-use oneloop::{AnyFraming, EncodeError, Endian, Framing, LengthField, Lines};
+use oneloop::proto::framing::{Encoder, Visitor};
+use oneloop::{AnyFraming, Encode, EncodeError, Endian, FrameError, Framing, LengthField, Lines};
 
 /// Lengths of messages, in bytes.
 const SIZES: [usize; 4] = [16, 64, 256, 4096];
@@ -86,6 +87,7 @@ fn main() {
     println!("{:<11}{}", "", SIZES.map(|size| format!("{:>21}", format!("{size} B"))).concat());
     print_block("decode", &columns, |row| &row.decode);
     print_block("encode", &columns, |row| &row.encode);
+    print_block("both", &columns, |row| &row.echo);
     println!("medians of {} rounds", plan.rounds);
 }
 
@@ -126,6 +128,9 @@ trait Contender {
 
     /// Takes all frames of `wire`.
     fn decode(&mut self, wire: &mut [u8]) -> Seen;
+
+    /// Takes all frames of `wire` and encodes each message again.
+    fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen;
 }
 
 /// What decoding has found: proof that it was done.
@@ -160,6 +165,38 @@ impl<F: Framing> Contender for Framed<F> {
         assert_eq!(rest.map(|rest| rest.used), Ok(wire.len()));
         seen
     }
+
+    fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen {
+        let encoder = self.0.encoder().unwrap_or(Encoder::Other(&self.0));
+        let mut echoing = Echoing { encoder, out, seen: Seen::default() };
+        let rest = self.0.visit(&mut F::State::default(), wire, false, &mut echoing);
+        let seen = echoing.seen;
+        assert_eq!(rest.map(|rest| rest.used), Ok(wire.len()));
+        seen
+    }
+}
+
+/// As the loop has messages served, but for the service.
+struct Echoing<'a> {
+    encoder: Encoder<'a>,
+    out: &'a mut Vec<u8>,
+    seen: Seen,
+}
+
+impl Visitor for Echoing<'_> {
+    #[inline(always)]
+    fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()> {
+        let message = item.expect("our own frames are not skipped");
+        self.seen.note(message);
+        let encoded = match self.encoder {
+            Encoder::Lines(lines) => lines.encode(message, self.out),
+            Encoder::LengthField(field) => field.encode(message, self.out),
+            Encoder::Other(encoder) => encoder.encode(message, self.out),
+            _ => unreachable!("this names them all"),
+        };
+        encoded.expect("what was decoded can be encoded");
+        ControlFlow::Continue(())
+    }
 }
 
 /// The least that anyone does to read lines: no limit, no state, no errors.
@@ -180,6 +217,20 @@ impl Contender for BareLines {
         while let Some(at) = memchr(b'\n', rest) {
             let line = &rest[..at];
             seen.note(line.strip_suffix(b"\r").unwrap_or(line));
+            rest = &rest[at + 1..];
+        }
+        seen
+    }
+
+    fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen {
+        let mut seen = Seen::default();
+        let mut rest = &*wire;
+        while let Some(at) = memchr(b'\n', rest) {
+            let line = &rest[..at];
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            seen.note(line);
+            out.extend_from_slice(line);
+            out.push(b'\n');
             rest = &rest[at + 1..];
         }
         seen
@@ -206,6 +257,15 @@ impl Contender for BareCopy {
             seen.note(message);
         }
         black_box(&self.copy);
+        seen
+    }
+
+    fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen {
+        let mut seen = Seen::default();
+        for message in wire.chunks_exact(self.size) {
+            out.extend_from_slice(message);
+            seen.note(message);
+        }
         seen
     }
 }
@@ -245,11 +305,13 @@ struct Frames {
     payload: Vec<u8>,
     wire: Vec<u8>,
     holds: Seen,
+    /// `wire` again, if decoding changes it.
+    fresh: Option<Vec<u8>>,
 }
 
 impl Frames {
     /// As many frames as one read can hold.
-    fn new(contender: &dyn Contender, size: usize) -> Option<Self> {
+    fn new(contender: &mut dyn Contender, size: usize) -> Option<Self> {
         let mut frame = Vec::new();
         contender.encode(&vec![b'x'; size], size, &mut frame).ok()?;
         let messages = WIRE / frame.len();
@@ -257,23 +319,52 @@ impl Frames {
         let payload: Vec<u8> = (b'a'..=b'z').cycle().take(bytes).collect();
         let mut wire = Vec::with_capacity(WIRE);
         contender.encode(&payload, size, &mut wire).ok()?;
-        Some(Self { payload, wire, holds: Seen { messages, bytes } })
+        let mut decoded = wire.clone();
+        contender.decode(&mut decoded);
+        let fresh = (decoded != wire).then(|| wire.clone());
+        Some(Self { payload, wire, holds: Seen { messages, bytes }, fresh })
+    }
+
+    /// The bytes to decode.
+    fn wire(&mut self) -> &mut [u8] {
+        if let Some(fresh) = &self.fresh {
+            self.wire.copy_from_slice(fresh);
+        }
+        &mut self.wire
     }
 }
 
 impl Task {
     /// Nanoseconds for decoding one message.
     fn decode(&mut self, sample: Duration) -> Option<f64> {
-        let Frames { wire, holds, .. } = self.frames.as_mut()?;
+        let frames = self.frames.as_mut()?;
+        let holds = frames.holds;
         let ns = time(sample, || {
-            assert_eq!(self.contender.decode(black_box(wire)), *holds, "{}", self.name);
+            let seen = self.contender.decode(black_box(frames.wire()));
+            assert_eq!(seen, holds, "{}", self.name);
+        });
+        Some(ns / holds.messages as f64)
+    }
+
+    /// Nanoseconds for one message, from frame to frame.
+    fn echo(&mut self, sample: Duration) -> Option<f64> {
+        let frames = self.frames.as_mut()?;
+        let (holds, len) = (frames.holds, frames.wire.len());
+        let mut out = Vec::with_capacity(WIRE);
+        let ns = time(sample, || {
+            out.clear();
+            let seen = self.contender.echo(black_box(frames.wire()), &mut out);
+            assert_eq!((seen, out.len()), (holds, len), "{}", self.name);
+            black_box(&out);
         });
         Some(ns / holds.messages as f64)
     }
 
     /// Nanoseconds for encoding one message, into memory that is there already.
     fn encode(&mut self, size: usize, sample: Duration) -> Option<f64> {
-        let Frames { payload, wire, holds } = self.frames.as_ref()?;
+        let frames = self.frames.as_mut()?;
+        frames.wire();
+        let Frames { payload, wire, holds, .. } = frames;
         let mut out = Vec::with_capacity(WIRE);
         let ns = time(sample, || {
             out.clear();
@@ -306,21 +397,23 @@ struct Row {
     size: usize,
     decode: Vec<f64>,
     encode: Vec<f64>,
+    echo: Vec<f64>,
 }
 
 /// Measures all contenders in turns, so that a slow moment hits them alike.
 fn measure(size: usize, plan: &Plan) -> Vec<Row> {
     let mut tasks = Vec::new();
     let mut rows = Vec::new();
-    for (name, contender) in contenders(size) {
-        let frames = Frames::new(&*contender, size);
+    for (name, mut contender) in contenders(size) {
+        let frames = Frames::new(&mut *contender, size);
         tasks.push(Task { name, contender, frames });
-        rows.push(Row { name, size, decode: Vec::new(), encode: Vec::new() });
+        rows.push(Row { name, size, decode: Vec::new(), encode: Vec::new(), echo: Vec::new() });
     }
     for _ in 0..plan.rounds {
         for (task, row) in tasks.iter_mut().zip(&mut rows) {
             row.decode.extend(task.decode(plan.sample));
             row.encode.extend(task.encode(size, plan.sample));
+            row.echo.extend(task.echo(plan.sample));
         }
     }
     rows

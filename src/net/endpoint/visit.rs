@@ -50,14 +50,22 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
         key: usize,
         act: impl FnOnce(&mut Slot<Y, F, S>, &mut Y, &mut [u8], &mut Shared<'_, F, S>) -> bool,
     ) {
-        let limit = self.limits.slow_turn.map(|most| (sys.now(), most));
+        let begun = self.limits.slow_turn.map(|_| sys.now());
         self.attend(sys, work, key, act);
-        if let Some((begun, most)) = limit {
-            let took = sys.now().saturating_sub(begun);
-            // Its address stays where it was, also if the connection is gone.
-            if let Some(&addr) = self.addrs.get(key).filter(|_| took > most) {
-                say_slow(&mut self.slow_turns, work.now, addr, took);
-            }
+        if let Some(begun) = begun {
+            self.say_if_slow(sys.now().saturating_sub(begun), key, work.now);
+        }
+    }
+
+    #[cold]
+    fn say_if_slow(&mut self, took: Duration, key: usize, now: Duration) {
+        let slow = self.limits.slow_turn.is_some_and(|most| took > most);
+        // Its address stays where it was, also if the connection is gone.
+        if let Some(addr) = self.addrs.get(key)
+            && slow
+            && self.slow_turns.allows(now)
+        {
+            log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
         }
     }
 
@@ -205,12 +213,6 @@ enum Wish {
 fn say_refused(throttle: &mut Throttle, now: Duration, addr: PeerAddr, error: &EncodeError) {
     if throttle.allows(now) {
         log::warn!("{addr}: bad reply: {error}");
-    }
-}
-
-fn say_slow(throttle: &mut Throttle, now: Duration, addr: PeerAddr, took: Duration) {
-    if throttle.allows(now) {
-        log::warn!("{addr}: its turn took {} ms, and all others waited", took.as_millis());
     }
 }
 

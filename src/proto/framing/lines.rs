@@ -89,6 +89,23 @@ impl Lines {
         }
     }
 
+    /// The bytes of the line at the front of `input`, if its end is there and it is not too
+    /// long at first sight; else `state` says how far that was looked for.
+    #[inline]
+    fn search(&self, state: &mut Scan, input: &[u8]) -> Option<usize> {
+        if state.is_skipping() {
+            return None;
+        }
+        let (scanned, window) = (state.count_of(Phase::Searching), input.len().min(self.window()));
+        let found = memchr(b'\n', &input[scanned..window]).map(|at| scanned + at);
+        *state = match found {
+            Some(at) if at <= self.max => Scan::default(),
+            Some(at) => Scan::new(Phase::Searching, at),
+            None => Scan::new(Phase::Searching, window),
+        };
+        found
+    }
+
     /// Goes on skipping an oversize line.
     fn skip(&self, state: &mut Scan, input: &[u8]) -> Result<Decoded, FrameError> {
         let Some(at) = memchr(b'\n', input) else {
@@ -163,8 +180,9 @@ impl Framing for Lines {
         Ok(Decoded::Incomplete { need: 0 })
     }
 
-    /// One line at a time, and while they are short, with all the line ends of a block
-    /// found at once: a search for each costs more than the search itself.
+    /// Whole lines are found right here: while they are short, all the line ends of a block at
+    /// once, since a search for each costs more than the search itself; else with memchr.
+    /// Whatever is not just the next line is left to [`decode`](Self::decode).
     #[inline]
     fn visit(
         &self,
@@ -177,27 +195,32 @@ impl Framing for Lines {
         // Of the block that begins at `block`, the line ends from `used` on.
         let (mut ends, mut block) = (0u64, 0);
         loop {
-            let line_end = block + ends.trailing_zeros() as usize;
-            let (item, consumed) = if ends != 0 && line_end - used <= self.max {
-                ends &= ends - 1;
-                let line = &input[used..line_end];
-                (Some(Ok(&line[..self.payload(0, line)?])), line.len() + 1)
-            } else {
+            let line_end = match ends {
+                0 => self.search(state, &input[used..]).map(|at| used + at),
+                _ => Some(block + ends.trailing_zeros() as usize),
+            };
+            ends &= ends.wrapping_sub(1);
+            let (item, consumed) = match line_end {
+                Some(line_end) if line_end - used <= self.max => {
+                    let line = &input[used..line_end];
+                    (Some(Ok(&line[..self.payload(0, line)?])), line.len() + 1)
+                }
                 // Most reads end with a line.
-                if used > 0 && used == input.len() && !end {
+                None if used > 0 && used == input.len() && !end => {
                     return Ok(Rest { used, need: 0 });
                 }
-                ends = 0;
-                match next(self, state, &mut input[used..], end)? {
-                    Next::Item { item, consumed } => (item, consumed),
-                    Next::Incomplete { need } => return Ok(Rest { used, need }),
+                _ => {
+                    ends = 0;
+                    match next(self, state, &mut input[used..], end)? {
+                        Next::Item { item, consumed } => (item, consumed),
+                        Next::Incomplete { need } => return Ok(Rest { used, need }),
+                    }
                 }
             };
             used += consumed;
             if item.is_some_and(|item| visitor.item(item).is_break()) {
                 return Ok(Rest { used, need: 0 });
             }
-            // Where lines are long, memchr is the faster one.
             if ends == 0
                 && consumed <= SHORT
                 && !state.is_skipping()
@@ -278,17 +301,18 @@ fn line_ends(block: &[u8; BLOCK]) -> u64 {
 /// out faster than a search begins.
 #[inline]
 fn may_hold_line_end(message: &[u8]) -> bool {
-    let holds = |&word: &[u8; 8]| {
-        let zero = u64::from_le_bytes(word) ^ LF;
+    // One vector comparison, as compiled.
+    let holds = |bytes: &[u8; 16]| bytes.iter().fold(false, |found, &byte| found | (byte == b'\n'));
+    let word_holds = |word: &[u8; 8]| {
+        let zero = u64::from_le_bytes(*word) ^ LF;
         zero.wrapping_sub(LOW) & !zero & HIGH != 0
     };
-    match message.last_chunk() {
-        _ if message.len() > BLOCK => true,
-        // The last word may look at bytes again that another has seen.
-        Some(last) => {
-            message.as_chunks().0.iter().fold(holds(last), |found, word| found | holds(word))
-        }
-        None => message.contains(&b'\n'),
+    // The last ones may be looked at again.
+    match (message.len(), message.last_chunk(), message.last_chunk(), message.first_chunk()) {
+        (len, ..) if len > BLOCK => true,
+        (_, Some(last), ..) => holds(last) || message.as_chunks().0.iter().any(holds),
+        (_, None, Some(last), Some(first)) => word_holds(first) | word_holds(last),
+        _ => message.contains(&b'\n'),
     }
 }
 

@@ -322,7 +322,7 @@ mod tests {
 
     /// What the fuzzer runs, on every machine and for a moment.
     #[test]
-    #[cfg_attr(miri, ignore = "a hundred lives of it take longer than five minutes")]
+    #[cfg_attr(miri, ignore = "a hundred lives of it take longer than three minutes")]
     fn a_connection_keeps_its_promises_whatever_happens_to_it() {
         let words: [&[u8]; 8] =
             [b"hello\n", b"c\n", b"\x05hello", b"\x01g", b"5:hello,", b"[1]\n", b"s\n", b"{"];

@@ -31,4 +31,4 @@ pub use limits::{Limits, WhenFull};
 pub use prefix::Prefix;
 pub use rate::Rate;
 pub use server::{Bound, Server, Turn};
-pub use sys::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};
+pub use sys::{DialOptions, KernelBuffers, ListenOptions, Ready, Sys, Token, Watch};

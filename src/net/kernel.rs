@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry};
 use socket2::{Domain, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::sys::{DialOptions, ListenOptions, Ready, Sys, Token, Watch};
+use super::sys::{DialOptions, KernelBuffers, ListenOptions, Ready, Sys, Token, Watch};
 use super::unix::UnixListener;
 use crate::proto::dial::Target;
 use crate::proto::service::PeerAddr;
@@ -174,7 +174,7 @@ impl Sys for Mio {
             socket.set_only_v6(true)?;
         }
         // Accepted sockets inherit what is set here: a system call saved for each.
-        set_up(&socket, options.send_buffer, options.give_up)?;
+        set_up(&socket, options.buffers, options.give_up)?;
 
         socket.bind(&addr.into())?;
         socket.listen(options.backlog)?;
@@ -202,7 +202,7 @@ impl Sys for Mio {
     ) -> io::Result<(Listener, SocketAddr)> {
         listener.set_nonblocking(true)?;
         let socket = SockRef::from(&listener);
-        set_up(&socket, options.send_buffer, options.give_up)?;
+        set_up(&socket, options.buffers, options.give_up)?;
         // Again, for our backlog: the queue and who is in it stay.
         socket.listen(options.backlog)?;
         let addr = listener.local_addr()?;
@@ -255,7 +255,7 @@ impl Sys for Mio {
         let socket = Socket::new(addr.domain(), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         if let Target::Tcp(_) = target {
-            set_up(&socket, options.send_buffer, options.give_up)?;
+            set_up(&socket, options.buffers, options.give_up)?;
             if let Some(source) = options.source {
                 socket.bind(&SocketAddr::new(source, 0).into())?;
             }
@@ -328,20 +328,13 @@ impl Sys for Mio {
 }
 
 /// What accepted sockets inherit, and our own are given.
-fn set_up(
-    socket: &Socket,
-    send_buffer: Option<usize>,
-    give_up: Option<Duration>,
-) -> io::Result<()> {
+fn set_up(socket: &Socket, buffers: KernelBuffers, give_up: Option<Duration>) -> io::Result<()> {
     socket.set_tcp_nodelay(true)?;
     let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(60));
     #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
     let keepalive = keepalive.with_interval(Duration::from_secs(10)).with_retries(6);
     socket.set_tcp_keepalive(&keepalive)?;
-    if let Some(bytes) = send_buffer {
-        // Without it the kernel takes 4 MB for one peer that never reads.
-        socket.set_send_buffer_size(bytes)?;
-    }
+    buffers.set(socket)?;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     socket.set_tcp_user_timeout(give_up.map(|time| time.min(MAX_GIVE_UP)))?;
     Ok(())
@@ -374,7 +367,7 @@ mod tests {
     use super::*;
 
     fn plain(backlog: i32) -> ListenOptions {
-        ListenOptions { backlog, send_buffer: None, give_up: None, reuse_port: false }
+        ListenOptions { backlog, ..ListenOptions::default() }
     }
 
     #[test]
@@ -382,7 +375,7 @@ mod tests {
         let mut mio = Mio::new().unwrap();
         let options = ListenOptions {
             backlog: 16,
-            send_buffer: Some(64 << 10),
+            buffers: KernelBuffers { send: Some(64 << 10), receive: Some(32 << 10) },
             give_up: Some(Duration::from_secs(30)),
             reuse_port: false,
         };
@@ -394,6 +387,7 @@ mod tests {
         assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
         if cfg!(target_os = "linux") {
             assert_eq!(socket.send_buffer_size().unwrap(), 128 << 10, "Linux doubles it");
+            assert_eq!(socket.recv_buffer_size().unwrap(), 64 << 10, "and that");
             assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(60));
             assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(10));
             assert_eq!(socket.tcp_keepalive_retries().unwrap(), 6);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::prefix::Prefix;
 use super::rate::Rate;
-use super::sys::{DialOptions, ListenOptions, MAX_CONNECTIONS};
+use super::sys::{DialOptions, KernelBuffers, ListenOptions, MAX_CONNECTIONS};
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::framing::ConfigError;
 
@@ -22,7 +22,7 @@ pub struct Limits {
     pub(crate) output_high: usize,
     pub(crate) output_low: usize,
     pub(crate) output_max: Option<usize>,
-    pub(crate) send_buffer: Option<usize>,
+    pub(crate) buffers: KernelBuffers,
     pub(crate) memory: Option<usize>,
     pub(crate) frame_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
@@ -40,8 +40,8 @@ pub struct Limits {
 /// How long TCP keepalive takes to give a silent peer up: see
 /// [`Limits::idle_timeout`].
 const KEEPALIVE: Duration = Duration::from_secs(60 + 6 * 10);
-/// The largest send buffer to ask for, in bytes.
-const MAX_SEND_BUFFER: usize = 1 << 30;
+/// The largest buffer to ask the kernel for, in bytes.
+const MAX_KERNEL_BUFFER: usize = 1 << 30;
 /// Closed connections that may wait for their peers' FIN, if there are fewer others.
 const MIN_LINGERING: usize = 1024;
 
@@ -68,7 +68,7 @@ impl Default for Limits {
             output_high: 64 << 10,
             output_low: 32 << 10,
             output_max: None,
-            send_buffer: Some(64 << 10),
+            buffers: KernelBuffers { send: Some(64 << 10), receive: None },
             memory: None,
             frame_timeout: Some(Duration::from_secs(30)),
             idle_timeout: None,
@@ -97,6 +97,7 @@ impl Limits {
     /// | [`output_high`](Self::output_high) | 16 KiB | 500 peers that never read fill the budget, and not 100 |
     /// | [`output_low`](Self::output_low) | 8 KiB | half of it, as by default |
     /// | [`send_buffer`](Self::send_buffer) | 16 KiB | the kernel holds 32 KiB for a peer that never reads: 32 MiB for 1,000 |
+    /// | [`receive_buffer`](Self::receive_buffer) | 32 KiB | and 64 KiB for one that we do not read |
     ///
     /// All others are the defaults. A framing brings its own limit of a message, and with
     /// these it should be 64 KiB at most: a half message takes up to twice its length, a
@@ -110,6 +111,7 @@ impl Limits {
             .output_high(16 << 10)
             .output_low(8 << 10)
             .send_buffer(Some(16 << 10))
+            .receive_buffer(Some(32 << 10))
     }
 
     /// Connections open at once. Default: 10,000. At the limit, newcomers wait or
@@ -238,7 +240,16 @@ impl Limits {
     /// 64 KiB, of which Linux makes 128. `None` leaves it to the kernel, which
     /// takes 4 MB for a peer that never reads.
     pub fn send_buffer(mut self, bytes: Option<usize>) -> Self {
-        self.send_buffer = bytes;
+        self.buffers.send = bytes;
+        self
+    }
+
+    /// The kernel's buffer for what one connection receives, in bytes. Default: `None`, the
+    /// kernel's choice: it grows with what comes, on Linux to 6 MB, all of which one peer can
+    /// fill that we do not read. Smaller ones bound the rate of a peer that is far away, by
+    /// themselves divided by the time of a round trip.
+    pub fn receive_buffer(mut self, bytes: Option<usize>) -> Self {
+        self.buffers.receive = bytes;
         self
     }
 
@@ -287,10 +298,13 @@ impl Limits {
         if let Some(max) = self.output_max.filter(|&max| max < min) {
             return Err(ConfigError::OutputMax { max, min });
         }
-        if let Some(bytes) = self.send_buffer
-            && !(1..=MAX_SEND_BUFFER).contains(&bytes)
-        {
-            return Err(ConfigError::SendBuffer { bytes, max: MAX_SEND_BUFFER });
+        let KernelBuffers { send, receive } = self.buffers;
+        let impossible = |bytes: &usize| !(1..=MAX_KERNEL_BUFFER).contains(bytes);
+        if let Some(bytes) = send.filter(impossible) {
+            return Err(ConfigError::SendBuffer { bytes, max: MAX_KERNEL_BUFFER });
+        }
+        if let Some(bytes) = receive.filter(impossible) {
+            return Err(ConfigError::ReceiveBuffer { bytes, max: MAX_KERNEL_BUFFER });
         }
         if !(1..=i32::MAX).contains(&self.backlog) {
             return Err(ConfigError::Backlog { callers: self.backlog });
@@ -327,14 +341,14 @@ impl Limits {
     }
 
     pub(crate) fn dial_options(&self) -> DialOptions {
-        let ListenOptions { send_buffer, give_up, .. } = self.listen_options();
-        DialOptions { source: None, send_buffer, give_up }
+        let ListenOptions { buffers, give_up, .. } = self.listen_options();
+        DialOptions { source: None, buffers, give_up }
     }
 
     pub(crate) fn listen_options(&self) -> ListenOptions {
         ListenOptions {
             backlog: self.backlog,
-            send_buffer: self.send_buffer,
+            buffers: self.buffers,
             reuse_port: self.reuse_port,
             // On Linux this overrides the number of keepalive probes, see tcp(7): shorter,
             // a single lost probe would end an idle connection. Our own clock is faster.
@@ -359,6 +373,7 @@ mod tests {
             (limits().output_max(66_535),                  Err(ConfigError::OutputMax { max: 66_535, min: 66_536 })),
             (limits().output_high(usize::MAX),             Ok(())),
             (limits().send_buffer(Some(0)),                Err(ConfigError::SendBuffer { bytes: 0, max: 1 << 30 })),
+            (limits().receive_buffer(Some(0)),             Err(ConfigError::ReceiveBuffer { bytes: 0, max: 1 << 30 })),
             (limits().send_buffer(Some(2 << 30)),          Err(ConfigError::SendBuffer { bytes: 2 << 30, max: 1 << 30 })),
             (limits().backlog(0),                          Err(ConfigError::Backlog { callers: 0 })),
             (limits().write_timeout(Some(Duration::ZERO)), Err(ConfigError::NoTime)),

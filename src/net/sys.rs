@@ -218,17 +218,38 @@ pub enum Watch {
 }
 
 /// How to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ListenOptions {
     /// Callers that may queue. The kernel's own limit, somaxconn, holds as well.
     pub backlog: i32,
-    /// The kernel's buffer for what a connection sends, in bytes; `None` leaves it
-    /// to the kernel.
-    pub send_buffer: Option<usize>,
+    /// The kernel's buffers of each connection.
+    pub buffers: KernelBuffers,
     /// How long sent bytes may stay unacknowledged before the kernel gives up.
     pub give_up: Option<Duration>,
     /// Whether other listeners, of other processes, may have the same address.
     pub reuse_port: bool,
+}
+
+/// The kernel's buffers of a socket, in bytes; `None` leaves one to the kernel, which lets it
+/// grow to some MB as its peer sends fast, or does not read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KernelBuffers {
+    /// For what it sends.
+    pub send: Option<usize>,
+    /// For what comes in.
+    pub receive: Option<usize>,
+}
+
+impl KernelBuffers {
+    pub(super) fn set(self, socket: &socket2::Socket) -> io::Result<()> {
+        if let Some(bytes) = self.send {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        Ok(())
+    }
 }
 
 /// How to call.
@@ -237,7 +258,7 @@ pub struct DialOptions {
     /// The address of our own end; `None` leaves it to the kernel.
     pub source: Option<IpAddr>,
     /// As in [`ListenOptions`].
-    pub send_buffer: Option<usize>,
+    pub buffers: KernelBuffers,
     /// As in [`ListenOptions`].
     pub give_up: Option<Duration>,
 }

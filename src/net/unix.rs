@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::sys::ListenOptions;
+use super::sys::{KernelBuffers, ListenOptions};
 
 /// A listening Unix socket and its file.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct UnixListener {
     socket: Socket,
     /// The file that we made, and its device and inode: another may have taken its name.
     file: Option<(PathBuf, (u64, u64))>,
-    send_buffer: Option<usize>,
+    buffers: KernelBuffers,
     /// Callers so far: they have no address, so they get a number.
     callers: u32,
 }
@@ -52,9 +52,8 @@ impl UnixListener {
         }
         // From here on the file is ours, and goes when this does.
         let file = inode(&fs::symlink_metadata(path)?);
-        let send_buffer = options.send_buffer;
         let file = Some((path.to_path_buf(), file));
-        let listener = Self { socket, file, send_buffer, callers: 0 };
+        let listener = Self { socket, file, buffers: options.buffers, callers: 0 };
         if let Some(mode) = mode {
             // Between bind and listen nobody can connect, so no one slips in before.
             fs::set_permissions(path, Permissions::from_mode(mode))?;
@@ -71,7 +70,7 @@ impl UnixListener {
         let socket = Socket::from(listener);
         socket.set_nonblocking(true)?;
         socket.listen(options.backlog)?;
-        Ok(Self { socket, file: None, send_buffer: options.send_buffer, callers: 0 })
+        Ok(Self { socket, file: None, buffers: options.buffers, callers: 0 })
     }
 
     /// The same listener for another process, whose file it is from now on.
@@ -85,10 +84,8 @@ impl UnixListener {
     pub(crate) fn accept(&mut self) -> io::Result<(TcpStream, u32)> {
         let (socket, _) = self.socket.accept()?;
         socket.set_nonblocking(true)?;
-        if let Some(bytes) = self.send_buffer {
-            // Unlike TCP's, an accepted Unix socket inherits nothing.
-            socket.set_send_buffer_size(bytes)?;
-        }
+        // Unlike TCP's, an accepted Unix socket inherits nothing.
+        self.buffers.set(&socket)?;
         self.callers = self.callers.wrapping_add(1);
         // A connected socket is a descriptor that recv, send and shutdown work on,
         // whatever its family. As one type it costs the loop no branch and no byte.

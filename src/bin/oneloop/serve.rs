@@ -177,6 +177,10 @@ struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = units::maybe_size)]
     send_buffer: Option<MaybeSize>,
 
+    /// The kernel's buffer for input of one peer, or off: its choice [default: off]
+    #[arg(long, value_name = "SIZE", value_parser = units::maybe_size)]
+    receive_buffer: Option<MaybeSize>,
+
     /// All waiting input and output [default: 256m, or 1/4 of RAM or cgroup]
     #[arg(long, value_name = "SIZE", value_parser = units::memory)]
     memory: Option<usize>,
@@ -460,6 +464,8 @@ impl LimitFlags {
         let limits = self.output_max.into_iter().fold(limits, Limits::output_max);
         let send_buffer = self.send_buffer.map(|size| size.0);
         let limits = send_buffer.into_iter().fold(limits, Limits::send_buffer);
+        let receive_buffer = self.receive_buffer.map(|size| size.0);
+        let limits = receive_buffer.into_iter().fold(limits, Limits::receive_buffer);
         // Where it was asked for, also if that is more than small limits have.
         Ok(self.memory.into_iter().fold(limits, |limits, bytes| limits.memory(Some(bytes))))
     }
@@ -507,6 +513,7 @@ fn refused(error: &ConfigError) -> Failure {
         ConfigError::OutputLow { .. } => "--output-low: ",
         ConfigError::OutputMax { .. } => "--output-max: ",
         ConfigError::SendBuffer { .. } => "--send-buffer: ",
+        ConfigError::ReceiveBuffer { .. } => "--receive-buffer: ",
         _ => "",
     };
     Failure::Usage(format!("{flag}{error}"))

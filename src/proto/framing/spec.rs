@@ -113,6 +113,13 @@ pub enum ConfigError {
         /// The most possible, in bytes.
         max: usize,
     },
+    /// A receive buffer of no or too many bytes.
+    ReceiveBuffer {
+        /// What was asked for, in bytes.
+        bytes: usize,
+        /// The most possible, in bytes.
+        max: usize,
+    },
     /// A backlog of nobody.
     Backlog {
         /// How many callers were asked for.
@@ -225,6 +232,9 @@ impl fmt::Display for ConfigError {
             ),
             Self::SendBuffer { bytes, max } => {
                 write!(f, "a send buffer of {bytes} bytes is not possible; choose 1 to {max}")
+            }
+            Self::ReceiveBuffer { bytes, max } => {
+                write!(f, "a receive buffer of {bytes} bytes is not possible; choose 1 to {max}")
             }
             Self::Backlog { callers } => {
                 write!(f, "a backlog of {callers} is not possible; choose 1 or more")

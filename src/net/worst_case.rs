@@ -32,9 +32,10 @@ pub(crate) struct Share {
     pub(crate) max_output: usize,
 }
 
-/// A timer's places in a tree and in a table, at the worst half empty, and twice there while
-/// the table grows.
-const TIMER: usize = 160;
+/// A timer's places: in a heap of 24 bytes each, with as many that were forgotten, and in a
+/// table of 25 that is half empty; the heap is there three times while it grows, and the table
+/// one and a half.
+const TIMER: usize = 240;
 /// The queue, those who are held, those who were sent something: an entry each; and while
 /// the largest are looked for, its weight.
 const ENTRIES: usize = 3 * size_of::<Ready>() + size_of::<Weight>();
@@ -81,7 +82,7 @@ impl<Y: Sys> Server<Y> {
     ///   use again;
     /// - four times what may wait of one connection, in and out, as the budget is looked at
     ///   when its turn is over;
-    /// - a slot, some entries in lists and the records of two buffers, some 1,100 bytes
+    /// - a slot, some entries in lists and the records of two buffers, some 1,200 bytes
     ///   together, for each connection that may be open, and for as many (1,024 at least)
     ///   that linger;
     /// - the tables of [`max_per_ip`](crate::Limits::max_per_ip) and

@@ -30,7 +30,7 @@ use super::relief::{Holder, Weight, largest_first};
 use super::server::Workspace;
 use super::sys::{ListenOptions, MAX_LISTENERS, Ready, Sys, Token};
 use super::worst_case::Share;
-use crate::proto::buffer::Pool;
+use crate::proto::buffer::{Piece, Pool};
 use crate::proto::conn::{Clocks, OutputLimits};
 use crate::proto::dial::Dial;
 use crate::proto::framing::Framing;
@@ -436,7 +436,7 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
         let ended = !peer.conn.life().speaks();
         let messages = letter.messages;
         let taken = match bytes.len() > self.output.high {
-            true => peer.push(sys, id, bytes, &self.output, &mut work.pool, work.tick),
+            true => peer.push(sys, id, Piece::Own(bytes), &self.output, &mut work.pool, work.tick),
             false => peer.conn.queue(bytes, &self.output, &mut work.pool, work.tick),
         };
         if taken {
@@ -455,6 +455,9 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
 
     fn deliver_all(&mut self, sys: &mut Y, work: &mut Workspace, letters: &[Letter], bytes: &[u8]) {
         let all = letters.iter().map(|letter| letter.range.len()).sum();
+        let begin = letters.first().map_or(0, |letter| letter.range.start);
+        let whole = begin..letters.last().map_or(begin, |letter| letter.range.end);
+        work.pool.begin_shared();
         for key in self.keys() {
             if !self.make_way(sys, work, key, all) {
                 continue;
@@ -467,9 +470,13 @@ impl<Y: Sys, F: Framing, S: Service> Endpoint<Y> for TypedEndpoint<Y, F, S> {
             }
             let mut taken = true;
             let mut push = |range: &mut std::ops::Range<usize>| {
-                let piece = &bytes[std::mem::take(range)];
-                if taken && !piece.is_empty() {
+                let range = std::mem::take(range);
+                if taken && !range.is_empty() {
                     let (pool, tick) = (&mut work.pool, work.tick);
+                    let piece = match range == whole {
+                        true => Piece::Shared { all: &bytes[range], skip: 0 },
+                        false => Piece::Own(&bytes[range]),
+                    };
                     taken = peer.push(sys, id, piece, &self.output, pool, tick);
                 }
             };

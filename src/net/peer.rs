@@ -13,7 +13,7 @@
 use std::io::{self, ErrorKind};
 
 use super::sys::{Sys, Token, Watch};
-use crate::proto::buffer::Pool;
+use crate::proto::buffer::{Piece, Pool};
 use crate::proto::conn::{Conn, Life, OutputLimits, Shared};
 use crate::proto::framing::Framing;
 use crate::proto::service::{CloseReason, ConnId, Service};
@@ -192,7 +192,7 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
         &mut self,
         sys: &mut Y,
         id: ConnId,
-        bytes: &[u8],
+        piece: Piece<'_>,
         limits: &OutputLimits,
         pool: &mut Pool,
         tick: Tick,
@@ -201,11 +201,12 @@ impl<R, T: Default, C: Default> Peer<R, T, C> {
         Y: Sys<Stream = R>,
     {
         if self.conn.wants_write() || self.is_blocked() || !self.conn.life().speaks() {
-            return self.conn.queue(bytes, limits, pool, tick);
+            return self.conn.queue(piece, limits, pool, tick);
         }
+        let bytes = piece.bytes();
         let written = sys.write(&mut self.stream, bytes);
         let count = self.note_write(sys, id, bytes.len(), written, pool);
-        count == bytes.len() || self.conn.queue(&bytes[count..], limits, pool, tick)
+        count == bytes.len() || self.conn.queue(piece.skip(count), limits, pool, tick)
     }
 
     /// Learns from a write of `len` bytes: how many went, and what comes next.

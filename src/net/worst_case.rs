@@ -12,7 +12,7 @@
 use super::relief::Weight;
 use super::server::Server;
 use super::sys::{Ready, Sys};
-use crate::proto::buffer::{MAX_SPARE, Pool};
+use crate::proto::buffer::{MAX_SPARE, MIN_TRIM, Pool};
 use crate::proto::framing::MAX_STATE;
 use crate::proto::post::HEAVY;
 
@@ -62,6 +62,12 @@ impl Share {
         grown(self.max_output.saturating_add(self.max_frame))
     }
 
+    /// What those share who wait for what all were told: counted in the budget, but nobody is
+    /// closed for it.
+    fn log(&self) -> usize {
+        grown(self.max_output.saturating_mul(2).max(MIN_TRIM)).saturating_mul(2)
+    }
+
     /// What is for others, and what comes of it while that is delivered.
     fn post(&self) -> usize {
         grown(self.max_frame.saturating_add(HEAVY)).saturating_mul(2)
@@ -88,8 +94,8 @@ impl<Y: Sys> Server<Y> {
     /// - the tables of [`max_per_ip`](crate::Limits::max_per_ip) and
     ///   [`accepts_per_ip`](crate::Limits::accepts_per_ip), where those are set;
     /// - for the loop, what is read into, the replies of one turn, and what that has for
-    ///   others: 128 KiB, three times the output that may wait and a message, and six times
-    ///   a message and 32 KiB.
+    ///   others: 128 KiB, three times the output that may wait and a message, six times a
+    ///   message and 32 KiB, and twelve times the output that may wait, once for all.
     ///
     /// Not in it: the program and its code; what the kernel holds for its sockets; what a
     /// service or a framing of your own keeps, beyond its session; a service that has more
@@ -107,6 +113,7 @@ impl<Y: Sys> Server<Y> {
             read,
             most(&Share::replies),
             most(&Share::post),
+            most(&Share::log),
         ];
         parts.into_iter().fold(0, usize::saturating_add)
     }

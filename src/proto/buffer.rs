@@ -8,11 +8,15 @@
 //!               Pool::keep ──▶ BufferId, four bytes in the connection
 //! ```
 //!
+//! What all have to hear is kept once for all who cannot take it now: their buffers then
+//! only say from where to where, in the [`Log`] of the pool.
+//!
 //! An idle connection holds no buffer at all. One that waits for something holds
 //! a [`BufferId`] into the [`Pool`] of its loop, and gives it back as soon as
 //! nothing waits. The pool knows nothing of frames, sockets or connections.
 
 use std::num::NonZeroU32;
+use std::ops::Range;
 
 use slab::Slab;
 
@@ -35,6 +39,8 @@ use super::tick::Tick;
 pub struct Buffer {
     bytes: Vec<u8>,
     start: usize,
+    /// Where its bytes stand in the log of the pool; empty if they are its own.
+    shared: Range<u64>,
     /// Since when these bytes wait.
     pub(super) since: Tick,
     /// Of input: bytes that the unfinished frame will take in all, as far as it
@@ -62,6 +68,75 @@ impl Buffer {
 
     fn assert_invariant(&self) {
         debug_assert!(self.start <= self.bytes.len(), "{} > {}", self.start, self.bytes.len());
+    }
+}
+
+/// Bytes that are to wait.
+#[derive(Clone, Copy, Debug)]
+pub enum Piece<'a> {
+    /// Of one connection alone.
+    Own(&'a [u8]),
+    /// The end, from `skip` on, of what all are told now.
+    Shared {
+        /// What they are told, whole: the same for each of them.
+        all: &'a [u8],
+        /// How much of it this one has taken.
+        skip: usize,
+    },
+}
+
+impl<'a> Piece<'a> {
+    pub(crate) fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared { all, skip } => &all[skip..],
+        }
+    }
+
+    /// Without its first `count` bytes.
+    pub(crate) fn skip(self, count: usize) -> Self {
+        match self {
+            Self::Own(bytes) => Self::Own(&bytes[count..]),
+            Self::Shared { all, skip } => Self::Shared { all, skip: skip + count },
+        }
+    }
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Piece<'a> {
+    fn from(bytes: &'a T) -> Self {
+        Self::Own(bytes.as_ref())
+    }
+}
+
+/// What all have been told and some still wait for, one behind the other.
+///
+/// Who waits for all that was said since it fell behind holds two numbers of it. Who waits for
+/// something of its own as well gets a copy, as what it waits for is no part of this any more.
+#[derive(Debug, Default)]
+struct Log {
+    bytes: Vec<u8>,
+    /// The number of the first of these bytes; positions are counted from the beginning.
+    base: u64,
+    /// Where that begins which all are told now, if it is in here already.
+    current: Option<u64>,
+    /// Buffers that refer to it.
+    readers: usize,
+    /// How long it may become before somebody looks for what nobody waits for.
+    trim_at: usize,
+}
+
+impl Log {
+    fn end(&self) -> u64 {
+        self.base + self.bytes.len() as u64
+    }
+
+    /// Memory of it that counts: what nobody waits for is spare.
+    fn held(&self) -> usize {
+        if self.readers == 0 { 0 } else { self.bytes.capacity() }
+    }
+
+    fn get(&self, range: &Range<u64>) -> &[u8] {
+        &self.bytes[(range.start - self.base) as usize..(range.end - self.base) as usize]
     }
 }
 
@@ -97,6 +172,7 @@ pub struct Pool {
     spare: [Vec<Vec<u8>>; CLASSES],
     spare_bytes: usize,
     held_bytes: usize,
+    log: Log,
     budget: Budget,
     /// The system had no memory for a buffer.
     refused: bool,
@@ -115,6 +191,8 @@ const MIN: usize = 64;
 /// Sizes that are kept for use again: 64 bytes to 64 KiB. Larger ones go back to
 /// the allocator.
 const CLASSES: usize = 11;
+/// What the log may have before it is looked through, and keeps when nobody waits, in bytes.
+pub(crate) const MIN_TRIM: usize = 64 << 10;
 /// Spare memory a pool keeps, in bytes; what is returned beyond it is freed.
 pub(crate) const MAX_SPARE: usize = 1 << 20;
 
@@ -223,6 +301,121 @@ impl Pool {
         &mut self.buffers[id.key()]
     }
 
+    /// The bytes that wait in `id`, oldest first.
+    pub fn waiting(&self, id: BufferId) -> &[u8] {
+        let buffer = self.get(id);
+        match buffer.shared.is_empty() {
+            true => buffer.waiting(),
+            false => self.log.get(&buffer.shared),
+        }
+    }
+
+    /// Forgets the oldest `count` bytes of `id`.
+    pub fn consume(&mut self, id: BufferId, count: usize) {
+        let buffer = self.get_mut(id);
+        if buffer.shared.is_empty() {
+            return buffer.consume(count);
+        }
+        buffer.shared.start += count as u64;
+        if buffer.shared.is_empty() {
+            self.leave_log();
+        }
+    }
+
+    /// From now on [`Piece::Shared`] means something else than before.
+    pub(crate) fn begin_shared(&mut self) {
+        self.log.current = None;
+    }
+
+    /// Has `piece` wait behind what waits in `id`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::extend`].
+    pub(super) fn queue(
+        &mut self,
+        id: Option<BufferId>,
+        piece: Piece<'_>,
+        since: Tick,
+    ) -> Result<BufferId, NoMemory> {
+        let (all, skip) = match (piece, id) {
+            (Piece::Own(bytes), None) => return self.keep(bytes, since),
+            (Piece::Own(bytes), Some(id)) => return self.extend(id, bytes).map(|()| id),
+            (Piece::Shared { all, skip }, _) => (all, skip),
+        };
+        if let Some(id) = id {
+            let (shared, begin) = (&self.get(id).shared, self.log.current);
+            if shared.is_empty() || shared.end != begin.unwrap_or(self.log.end()) {
+                return self.extend(id, &all[skip..]).map(|()| id);
+            }
+        }
+        let begin = match self.log.current {
+            Some(begin) => begin,
+            None => self.add_to_log(all)?,
+        };
+        let end = begin + all.len() as u64;
+        let id = match id {
+            Some(id) => id,
+            None => {
+                self.log.readers += 1;
+                let shared = begin + skip as u64..end;
+                BufferId::new(self.buffers.insert(Buffer { since, shared, ..Buffer::default() }))
+            }
+        };
+        self.get_mut(id).shared.end = end;
+        Ok(id)
+    }
+
+    /// Puts what all are told behind what they were told before.
+    fn add_to_log(&mut self, all: &[u8]) -> Result<u64, NoMemory> {
+        if self.log.bytes.len() + all.len() > self.log.trim_at {
+            let starts = self.buffers.iter().map(|(_, buffer)| &buffer.shared);
+            let first = starts.filter(|shared| !shared.is_empty()).map(|shared| shared.start).min();
+            let first = first.unwrap_or(self.log.end());
+            self.log.bytes.drain(..(first - self.log.base) as usize);
+            self.log.base = first;
+            self.log.trim_at = 2 * (self.log.bytes.len() + all.len()).max(MIN_TRIM);
+        }
+        let counted = self.log.held();
+        if self.log.bytes.try_reserve(all.len()).is_err() {
+            self.refused = true;
+            return Err(NoMemory);
+        }
+        self.held_bytes += self.log.bytes.capacity() - counted;
+        let begin = self.log.end();
+        self.log.bytes.extend_from_slice(all);
+        self.log.current = Some(begin);
+        Ok(begin)
+    }
+
+    /// One buffer less refers to the log; nobody waits for what no buffer refers to.
+    fn leave_log(&mut self) {
+        let held = self.log.held();
+        self.log.readers -= 1;
+        if self.log.readers == 0 {
+            self.held_bytes -= held;
+            self.log.base = self.log.end();
+            self.log.current = None;
+            self.log.bytes.clear();
+            if self.log.bytes.capacity() > MIN_TRIM {
+                self.log.bytes = Vec::new();
+            }
+        }
+    }
+
+    /// Gives `id` a copy of what it shares.
+    fn own(&mut self, id: BufferId) -> Result<(), NoMemory> {
+        let shared = self.get(id).shared.clone();
+        if !shared.is_empty() {
+            let mut bytes = self.take((shared.end - shared.start) as usize)?;
+            bytes.extend_from_slice(self.log.get(&shared));
+            let buffer = self.get_mut(id);
+            (buffer.bytes, buffer.start, buffer.shared) = (bytes, 0, 0..0);
+            self.leave_log();
+        }
+        Ok(())
+    }
+
     /// Takes the buffer out, so that its bytes can be borrowed while the pool
     /// serves others. An empty one stands in until [`Pool::restore`].
     pub fn lend(&mut self, id: BufferId) -> Buffer {
@@ -236,7 +429,8 @@ impl Pool {
 
     /// Counts anew: a panic has ended a [`Pool::lend`] without [`Pool::restore`].
     pub(super) fn recount(&mut self) {
-        self.held_bytes = self.buffers.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum();
+        let own: usize = self.buffers.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum();
+        self.held_bytes = own + self.log.held();
     }
 
     /// Adds `more` behind what waits in `id`.
@@ -245,6 +439,7 @@ impl Pool {
     ///
     /// There is no memory for it; the buffer is as it was.
     pub fn extend(&mut self, id: BufferId, more: &[u8]) -> Result<(), NoMemory> {
+        self.own(id)?;
         let mut buffer = self.lend(id);
         let added = self.append(&mut buffer, more);
         self.restore(id, buffer);
@@ -288,6 +483,9 @@ impl Pool {
     /// Ends the use of `id`.
     pub fn release(&mut self, id: BufferId) {
         let buffer = self.buffers.remove(id.key());
+        if !buffer.shared.is_empty() {
+            self.leave_log();
+        }
         self.give_back(buffer.bytes);
     }
 
@@ -453,5 +651,72 @@ mod tests {
         assert_eq!(pool.spare_bytes, 64 + 128 + 1024);
         keep(&mut pool, &[0; 100]);
         assert_eq!(pool.spare_bytes, 64 + 1024);
+    }
+
+    #[test]
+    fn what_all_wait_for_is_there_once_and_each_gets_its_own_rest_of_it() {
+        let mut random = 7u64;
+        let mut next = |below: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random as usize % below
+        };
+        let mut pool = Pool::new();
+        let mut all: Vec<(Option<BufferId>, Vec<u8>)> = vec![(None, Vec::new()); 20];
+        for round in 0..5000usize {
+            let said: Vec<u8> = (0..next(300) + 1).map(|n| (round + n) as u8).collect();
+            pool.begin_shared();
+            // Most hear it, some in part; who is 0 does not read.
+            for (who, (id, expected)) in all.iter_mut().enumerate() {
+                let piece = match (who, next(20)) {
+                    (_, 0) => Piece::Own(&said),
+                    (1.., 1..4) => continue,
+                    // Only who waits for nothing has taken a part.
+                    _ if id.is_none() => Piece::Shared { all: &said, skip: next(said.len()) },
+                    _ => Piece::Shared { all: &said, skip: 0 },
+                };
+                expected.extend_from_slice(piece.bytes());
+                *id = pool.queue(*id, piece, Tick::default()).ok();
+            }
+            for (who, (id, expected)) in all.iter_mut().enumerate() {
+                let Some(waits) = *id else { continue };
+                assert_eq!(pool.waiting(waits), expected, "{who} in round {round}");
+                let count = match next(8) {
+                    0..3 if who > 0 || round % 100 == 99 => expected.len(),
+                    3..6 => next(expected.len()),
+                    _ => 0,
+                };
+                pool.consume(waits, count);
+                expected.drain(..count);
+                assert_eq!(pool.waiting(waits), expected, "{who} in round {round}");
+                if expected.is_empty() {
+                    pool.release(waits);
+                    *id = None;
+                }
+            }
+            let held = pool.held_bytes();
+            pool.recount();
+            assert_eq!(pool.held_bytes(), held, "round {round}");
+        }
+        all.iter().filter_map(|(id, _)| *id).for_each(|id| pool.release(id));
+        assert_eq!((pool.held_bytes(), pool.buffers(), pool.log.readers), (0, 0, 0));
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_takes_no_memory_though_somebody_always_waits() {
+        let mut pool = Pool::new();
+        let said = [b'x'; 1000];
+        let mut waiting = std::collections::VecDeque::new();
+        for _ in 0..10_000 {
+            pool.begin_shared();
+            let piece = Piece::Shared { all: &said, skip: 0 };
+            waiting.push_back(pool.queue(None, piece, Tick::default()).expect("memory"));
+            // Ten at a time, each for one message.
+            if waiting.len() > 10 {
+                waiting.pop_front().into_iter().for_each(|id| pool.release(id));
+            }
+        }
+        assert!(pool.held_bytes() <= 4 * MIN_TRIM, "{} bytes", pool.held_bytes());
     }
 }

@@ -18,7 +18,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::buffer::{Buffer, BufferId, NoMemory, Pool};
+use super::buffer::{Buffer, BufferId, NoMemory, Piece, Pool};
 use super::framing::{EncodeError, Encoder, Exchange, FrameError, Framing, Guess, Rest, Visitor};
 use super::post::Post;
 use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
@@ -726,12 +726,12 @@ impl Context<'_> {
 }
 
 impl<T, C> Conn<T, C> {
-    /// Queues bytes, already framed, that are no reply. The answer is whether they
+    /// Queues a piece, already framed, that is no reply. The answer is whether they
     /// were taken; they are not when the connection is ending, nor when it would
     /// pass its hard limit or there is no memory for them, which closes it.
-    pub fn queue(
+    pub fn queue<'p>(
         &mut self,
-        bytes: &[u8],
+        piece: impl Into<Piece<'p>>,
         limits: &OutputLimits,
         pool: &mut Pool,
         tick: Tick,
@@ -739,19 +739,21 @@ impl<T, C> Conn<T, C> {
         if !self.life.speaks() {
             return false;
         }
-        let queued = self.waiting(pool) + bytes.len();
+        let piece = piece.into();
+        let len = piece.bytes().len();
+        let queued = self.waiting(pool) + len;
         if queued > limits.max {
             self.fail(CloseReason::OutputCap, pool);
             return false;
         }
-        let kept = match self.output {
-            Some(output) => pool.extend(output, bytes),
-            None if bytes.is_empty() => Ok(()),
-            None => pool.keep(bytes, tick).map(|output| self.output = Some(output)),
-        };
-        if kept.is_err() {
-            self.fail(CloseReason::Memory, pool);
-            return false;
+        if len > 0 {
+            match pool.queue(self.output, piece, tick) {
+                Ok(output) => self.output = Some(output),
+                Err(NoMemory) => {
+                    self.fail(CloseReason::Memory, pool);
+                    return false;
+                }
+            }
         }
         self.paused |= queued > limits.high;
         true
@@ -795,7 +797,7 @@ impl<T, C> Conn<T, C> {
     /// The bytes to send next: those that wait, or else the replies of this turn.
     pub fn to_send<'a>(&self, pool: &'a Pool, replies: &'a [u8]) -> &'a [u8] {
         match self.output {
-            Some(output) => pool.get(output).waiting(),
+            Some(output) => pool.waiting(output),
             None => replies,
         }
     }
@@ -813,14 +815,14 @@ impl<T, C> Conn<T, C> {
         if matches!(self.life, Life::Closed(_)) {
             replies.clear();
         } else if let Some(id) = self.output {
+            pool.consume(id, count);
             let output = pool.get_mut(id);
-            output.consume(count);
             output.tally += count;
             if output.tally >= WRITE_PROGRESS {
                 output.tally = 0;
                 output.since = tick;
             }
-            if output.waiting().is_empty() {
+            if pool.waiting(id).is_empty() {
                 pool.release(id);
                 self.output = None;
             }
@@ -962,6 +964,6 @@ impl<T, C> Conn<T, C> {
 
     /// Bytes that wait for room in the socket.
     pub fn waiting(&self, pool: &Pool) -> usize {
-        self.output.map_or(0, |output| pool.get(output).waiting().len())
+        self.output.map_or(0, |output| pool.waiting(output).len())
     }
 }

@@ -13,6 +13,7 @@ use super::super::server::Workspace;
 use super::super::sys::{DialOptions, Sys, Token, Watch};
 use super::TypedEndpoint;
 use super::visit::say_panic;
+use crate::proto::buffer::Piece;
 use crate::proto::conn::{Conn, Shared};
 use crate::proto::dial::Dial;
 use crate::proto::framing::Framing;
@@ -107,7 +108,7 @@ impl<Y: Sys, F: Framing, S: Service> TypedEndpoint<Y, F, S> {
                 let waiting = shared.pool.lend(queued);
                 let (output, tick) = (&shared.info.output, shared.tick);
                 // What it has no room for any more ends it; that was counted as sent.
-                peer.push(sys, id, waiting.waiting(), output, shared.pool, tick);
+                peer.push(sys, id, Piece::Own(waiting.waiting()), output, shared.pool, tick);
                 shared.pool.restore(queued, waiting);
             }
             if attempt.finish {

@@ -62,8 +62,7 @@ impl Share {
         grown(self.max_output.saturating_add(self.max_frame))
     }
 
-    /// What those share who wait for what all were told: counted in the budget, but nobody is
-    /// closed for it.
+    /// What those share who wait for what all were told.
     fn log(&self) -> usize {
         grown(self.max_output.saturating_mul(2).max(MIN_TRIM)).saturating_mul(2)
     }

@@ -66,6 +66,11 @@ impl Buffer {
         self.assert_invariant();
     }
 
+    /// What it counts as, in bytes of memory.
+    fn size(&self) -> usize {
+        self.bytes.capacity() + (self.shared.end - self.shared.start) as usize
+    }
+
     fn assert_invariant(&self) {
         debug_assert!(self.start <= self.bytes.len(), "{} > {}", self.start, self.bytes.len());
     }
@@ -112,6 +117,10 @@ impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Piece<'a> {
 ///
 /// Who waits for all that was said since it fell behind holds two numbers of it. Who waits for
 /// something of its own as well gets a copy, as what it waits for is no part of this any more.
+///
+/// Each of them is counted as if it had its own, which it may need at once. The log comes on top:
+/// no more than twice what may wait for one connection and what all are told, or 64 KiB if that
+/// is more, in a vector that may be twice as large.
 #[derive(Debug, Default)]
 struct Log {
     bytes: Vec<u8>,
@@ -128,11 +137,6 @@ struct Log {
 impl Log {
     fn end(&self) -> u64 {
         self.base + self.bytes.len() as u64
-    }
-
-    /// Memory of it that counts: what nobody waits for is spare.
-    fn held(&self) -> usize {
-        if self.readers == 0 { 0 } else { self.bytes.capacity() }
     }
 
     fn get(&self, range: &Range<u64>) -> &[u8] {
@@ -253,7 +257,7 @@ impl Pool {
 
     /// Memory that `id` takes, in bytes.
     pub(crate) fn size(&self, id: BufferId) -> usize {
-        self.get(id).bytes.capacity()
+        self.get(id).size()
     }
 
     /// Bytes that can be added to `id` without more memory.
@@ -317,7 +321,9 @@ impl Pool {
             return buffer.consume(count);
         }
         buffer.shared.start += count as u64;
-        if buffer.shared.is_empty() {
+        let is_empty = buffer.shared.is_empty();
+        self.held_bytes -= count;
+        if is_empty {
             self.leave_log();
         }
     }
@@ -354,13 +360,11 @@ impl Pool {
             None => self.add_to_log(all)?,
         };
         let end = begin + all.len() as u64;
-        let id = match id {
-            Some(id) => id,
-            None => {
-                self.log.readers += 1;
-                let shared = begin + skip as u64..end;
-                BufferId::new(self.buffers.insert(Buffer { since, shared, ..Buffer::default() }))
-            }
+        self.held_bytes += all.len() - skip;
+        let Some(id) = id else {
+            self.log.readers += 1;
+            let buffer = Buffer { since, shared: begin + skip as u64..end, ..Buffer::default() };
+            return Ok(BufferId::new(self.buffers.insert(buffer)));
         };
         self.get_mut(id).shared.end = end;
         Ok(id)
@@ -376,12 +380,10 @@ impl Pool {
             self.log.base = first;
             self.log.trim_at = 2 * (self.log.bytes.len() + all.len()).max(MIN_TRIM);
         }
-        let counted = self.log.held();
         if self.log.bytes.try_reserve(all.len()).is_err() {
             self.refused = true;
             return Err(NoMemory);
         }
-        self.held_bytes += self.log.bytes.capacity() - counted;
         let begin = self.log.end();
         self.log.bytes.extend_from_slice(all);
         self.log.current = Some(begin);
@@ -390,10 +392,8 @@ impl Pool {
 
     /// One buffer less refers to the log; nobody waits for what no buffer refers to.
     fn leave_log(&mut self) {
-        let held = self.log.held();
         self.log.readers -= 1;
         if self.log.readers == 0 {
-            self.held_bytes -= held;
             self.log.base = self.log.end();
             self.log.current = None;
             self.log.bytes.clear();
@@ -411,6 +411,7 @@ impl Pool {
             bytes.extend_from_slice(self.log.get(&shared));
             let buffer = self.get_mut(id);
             (buffer.bytes, buffer.start, buffer.shared) = (bytes, 0, 0..0);
+            self.held_bytes -= (shared.end - shared.start) as usize;
             self.leave_log();
         }
         Ok(())
@@ -429,8 +430,7 @@ impl Pool {
 
     /// Counts anew: a panic has ended a [`Pool::lend`] without [`Pool::restore`].
     pub(super) fn recount(&mut self) {
-        let own: usize = self.buffers.iter().map(|(_, buffer)| buffer.bytes.capacity()).sum();
-        self.held_bytes = own + self.log.held();
+        self.held_bytes = self.buffers.iter().map(|(_, buffer)| buffer.size()).sum();
     }
 
     /// Adds `more` behind what waits in `id`.
@@ -484,6 +484,7 @@ impl Pool {
     pub fn release(&mut self, id: BufferId) {
         let buffer = self.buffers.remove(id.key());
         if !buffer.shared.is_empty() {
+            self.held_bytes -= buffer.size();
             self.leave_log();
         }
         self.give_back(buffer.bytes);
@@ -717,6 +718,27 @@ mod tests {
                 waiting.pop_front().into_iter().for_each(|id| pool.release(id));
             }
         }
-        assert!(pool.held_bytes() <= 4 * MIN_TRIM, "{} bytes", pool.held_bytes());
+        let memory = pool.log.bytes.capacity();
+        assert!(memory <= 4 * MIN_TRIM, "{memory} bytes");
+        assert_eq!(pool.held_bytes(), 10 * said.len());
+    }
+
+    #[test]
+    fn what_a_thousand_wait_for_takes_no_more_memory_for_each_message() {
+        let said = [b'x'; 256];
+        let piece = Piece::Shared { all: &said, skip: 0 };
+        let mut pool = Pool::new();
+        let mut waiting = vec![None; 1000];
+        let info = allocation_counter::measure(|| {
+            for _ in 0..100 {
+                pool.begin_shared();
+                for id in &mut waiting {
+                    *id = pool.queue(*id, piece, Tick::default()).ok();
+                }
+            }
+        });
+        let buffers = 2 * 1024 * size_of::<Buffer>();
+        assert!(info.bytes_max < (buffers + 3 * 25_600) as u64, "{} bytes", info.bytes_max);
+        assert_eq!(pool.held_bytes(), 1000 * 25_600);
     }
 }

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What all have to hear is kept once for all who cannot take it now: their buffers then
-//! only say from where to where, in the [`Log`] of the pool.
+//! only say from where to where, in the log of the pool.
 //!
 //! An idle connection holds no buffer at all. One that waits for something holds
 //! a [`BufferId`] into the [`Pool`] of its loop, and gives it back as soon as

@@ -10,10 +10,12 @@
 //! Knows addresses and times; whose service wants the connection is the endpoint's
 //! business. What is sent to it meanwhile waits in the pool.
 
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
+
+use slab::Slab;
 
 use super::sys::{DialOptions, Sys, Token, Watch};
 use crate::proto::buffer::{BufferId, Pool};
@@ -22,11 +24,23 @@ use crate::proto::service::{CloseReason, ConnId, PeerAddr};
 use crate::proto::tick::Tick;
 
 /// The calls of one endpoint.
+///
+/// Invariant: `places` says `Calling` of each of `attempts`, and of nothing else.
 pub(crate) struct Dialer<R> {
-    /// By the number in their names.
-    attempts: HashMap<u32, Attempt<R>>,
-    /// Where those are that were answered: their names do not tell.
-    keys: HashMap<u32, u32>,
+    /// And the numbers in their names.
+    attempts: Slab<(u32, Attempt<R>)>,
+    /// By that number, of those that were answered as well: their names do not tell.
+    places: HashMap<u32, Place>,
+}
+
+/// Where one of our own is. Indices are below 2^24 in the slab of peers, and fewer than
+/// memory has room for here.
+#[derive(Clone, Copy)]
+enum Place {
+    /// Nobody has answered yet: in `attempts`.
+    Calling(u32),
+    /// In the slab of peers.
+    Connected(u32),
 }
 
 /// A call that nobody has answered yet.
@@ -61,7 +75,7 @@ pub(crate) enum Step<R> {
 
 impl<R> Default for Dialer<R> {
     fn default() -> Self {
-        Self { attempts: HashMap::new(), keys: HashMap::new() }
+        Self { attempts: Slab::new(), places: HashMap::new() }
     }
 }
 
@@ -71,17 +85,17 @@ impl<R> Dialer<R> {
         self.attempts.len()
     }
 
-    /// The names of all calls that are under way; in their order, so that what happens to
-    /// all of them happens the same every time.
+    /// The names of all calls that are under way; in an order that depends on nothing but
+    /// what was done, so that what happens to all of them happens the same every time.
     pub(crate) fn all(&self, endpoint: u8) -> Vec<ConnId> {
-        let names = self.attempts.keys().map(|&number| ConnId::dialed(endpoint, number));
-        names.collect::<BinaryHeap<_>>().into_sorted_vec()
+        let names = self.attempts.iter().map(|(_, (number, _))| ConnId::dialed(endpoint, *number));
+        names.collect()
     }
 
     /// What is to be sent holds so many bytes of memory, by the number of the call.
     pub(crate) fn held(&self, pool: &Pool) -> impl Iterator<Item = (usize, u32)> {
         let queued = |attempt: &Attempt<R>| attempt.queued.map_or(0, |id| pool.size(id));
-        self.attempts.iter().map(move |(&number, attempt)| (queued(attempt), number))
+        self.attempts.iter().map(move |(_, (number, attempt))| (queued(attempt), *number))
     }
 
     pub(crate) fn begin(&mut self, id: ConnId, dial: Dial, fate: Option<CloseReason>) {
@@ -95,32 +109,49 @@ impl<R> Dialer<R> {
             finish: false,
             fate,
         };
-        self.attempts.insert(id.generation(), attempt);
+        let index = self.attempts.insert((id.generation(), attempt));
+        self.places.insert(id.generation(), Place::Calling(index as u32));
     }
 
     pub(crate) fn find(&mut self, id: ConnId) -> Option<&mut Attempt<R>> {
-        if id.is_dialed() { self.attempts.get_mut(&id.generation()) } else { None }
+        let index = self.index_of(id)?;
+        self.attempts.get_mut(index).map(|(_, attempt)| attempt)
     }
 
     /// Ends a call: it was answered, or given up.
     pub(crate) fn end(&mut self, id: ConnId) -> Option<Attempt<R>> {
-        if id.is_dialed() { self.attempts.remove(&id.generation()) } else { None }
+        let index = self.index_of(id)?;
+        self.places.remove(&id.generation());
+        self.attempts.try_remove(index).map(|(_, attempt)| attempt)
     }
 
     /// From now on `id` is the connection at `key`.
     pub(crate) fn connected(&mut self, id: ConnId, key: usize) {
-        // An index is below 2^24.
-        self.keys.insert(id.generation(), key as u32);
+        self.places.insert(id.generation(), Place::Connected(key as u32));
     }
 
     pub(crate) fn key_of(&self, id: ConnId) -> Option<usize> {
-        self.keys.get(&id.generation()).map(|&key| key as usize)
+        match self.places.get(&id.generation())? {
+            Place::Calling(_) => None,
+            Place::Connected(key) => Some(*key as usize),
+        }
+    }
+
+    fn index_of(&self, id: ConnId) -> Option<usize> {
+        // Others have generations of their own.
+        if !id.is_dialed() {
+            return None;
+        }
+        match self.places.get(&id.generation())? {
+            Place::Calling(index) => Some(*index as usize),
+            Place::Connected(_) => None,
+        }
     }
 
     /// The connection of that generation is gone.
     pub(crate) fn forget(&mut self, generation: u32) {
         if generation & ConnId::OURS != 0 {
-            self.keys.remove(&generation);
+            self.places.remove(&generation);
         }
     }
 }

@@ -486,7 +486,9 @@ impl<Y: Sys> Server<Y> {
 
         self.feed_starved();
         if self.work.held_until <= self.work.now {
-            self.work.queue.extend(self.work.held.drain(..));
+            for ready in self.work.held.drain(..) {
+                self.work.queue.push_back(ready);
+            }
         }
         // Whoever queues up again while being served waits for the next turn.
         for _ in 0..self.work.queue.len() {

@@ -46,7 +46,10 @@ impl Retry {
             return pause;
         }
         let half = pause / 2;
-        half + half.mul_f64(random as f64 / u64::MAX as f64)
+        let nanos = u64::try_from(half.as_nanos()).unwrap_or(u64::MAX);
+        // None of it to all of it, as `random` is of all numbers.
+        let part = (u128::from(nanos) * (u128::from(random) + 1)) >> 64;
+        half + Duration::from_nanos(part as u64)
     }
 }
 

@@ -19,6 +19,7 @@ pub struct Echo;
 impl Service for Echo {
     type Session = ();
 
+    #[inline(always)]
     fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
         cx.reply(message)
     }

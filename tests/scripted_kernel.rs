@@ -10,7 +10,7 @@ use oneloop::net::Ready;
 use oneloop::services::{Broadcast, Echo, OneLine, Packet, Sink};
 use oneloop::{
     Audience, CloseReason, ConnId, Context, Encode, EncodeError, Endian, FrameError, LengthField,
-    Limits, Lines, Server, Service, WhenFull,
+    Limits, Lines, Pair, Server, Service, WhenFull,
 };
 #[cfg(feature = "http")]
 use oneloop::{Http, Rate};
@@ -59,6 +59,30 @@ fn replies_to_one_read_leave_in_one_write_and_a_short_read_is_the_last() {
     settle(&mut server);
     assert_eq!(script.take_calls(), [Call::Read(socket), Call::Write(socket, 6)]);
     assert_eq!(script.sent(socket), b"one\ntwo\nthree\n");
+}
+
+/// What came as a line has no LF inside, and is not looked through again. Nothing else is spared.
+#[test]
+fn a_reply_with_an_lf_inside_never_leaves_as_a_line_wherever_it_is_from() {
+    let own = |cx: &mut Context<'_>, message: &[u8]| match message {
+        b"own" => cx.reply(b"two\nlines"),
+        part => cx.reply(&part[1..]),
+    };
+    let (mut server, script) = lines(own);
+    let socket = connect(&mut server, &script);
+    script.peer_sends(socket, "xpart\nx\nown\nxmore\n");
+    settle(&mut server);
+    assert_eq!(script.sent(socket), b"part\n\n");
+    assert_eq!(closed_by(&server, CloseReason::BadReply), 1);
+
+    let by_length = LengthField::u8();
+    let (mut server, script) =
+        serve(Pair::new(by_length, Lines::default()), Echo, Limits::default());
+    let socket = connect(&mut server, &script);
+    script.peer_sends(socket, "\x03one\x03o\ne\x03two");
+    settle(&mut server);
+    assert_eq!(script.sent(socket), b"one\n");
+    assert_eq!(closed_by(&server, CloseReason::BadReply), 1);
 }
 
 #[test]

@@ -21,7 +21,9 @@ use std::time::Duration;
 use super::buffer::{Buffer, BufferId, NoMemory, Piece, Pool};
 use super::framing::{EncodeError, Encoder, Exchange, FrameError, Framing, Guess, Rest, Visitor};
 use super::post::Post;
-use super::service::{CallInfo, CloseReason, Context, Served, Service, Traffic, Verdict};
+use super::service::{
+    CallInfo, CloseReason, Context, Region, Served, Service, Traffic, Verdict, count,
+};
 use super::tick::Tick;
 
 pub mod check;
@@ -440,7 +442,10 @@ where
         let queued = self.waiting(shared.pool);
         let (courtesy, allowance) = (shared.http_courtesy, shared.allowance.max(1));
         let (framing, state, session) = (shared.framing, &mut self.framing, &mut self.session);
-        let (cx, service, refused) = shared.context(queued);
+        let (mut cx, service, refused) = shared.context(queued);
+        if framing.excluded() == Some(b'\n') {
+            cx.lines = Region::of(input);
+        }
         let was_skipping = framing.is_skipping(state);
         let mut serving = Serving { cx, framing, service, session, refused, left: allowance };
         let result = framing.visit(state, input, end, &mut serving);
@@ -482,7 +487,7 @@ where
             if let Err(error) = served {
                 cx.refuse(error, refused);
             }
-            cx.verdict.get_or_insert(Verdict::Close(error.into()));
+            cx.end(Verdict::Close(error.into()));
             cx.settle(framing);
         }
         if result.is_ok() && !full && cx.verdict.is_none() {
@@ -622,7 +627,11 @@ impl<F: Framing, S: Service> Shared<'_, F, S> {
     /// `queued` bytes wait for the connection already.
     #[inline(always)]
     fn context(&mut self, queued: usize) -> (Context<'_>, &mut S, &mut Option<EncodeError>) {
+        let output = &self.info.output;
+        let enough = output.high.min(output.max).saturating_add(1).saturating_sub(queued);
         let cx = Context {
+            stop_at: if self.post.is_heavy() { 0 } else { enough },
+            lines: Region::default(),
             encoder: self.framing.encoder().unwrap_or(Encoder::Other(self.framing)),
             replies: self.replies,
             post: self.post,
@@ -654,30 +663,47 @@ struct Serving<'a, 's, F, S: Service> {
 impl<F: Framing, S: Service> Visitor for Serving<'_, '_, F, S> {
     #[inline(always)]
     fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()> {
-        let cx = &mut self.cx;
-        self.left -= 1;
-        if cx.converses {
-            cx.exchange = self.framing.exchange();
+        match item {
+            Ok(message) if self.cx.converses => self.exchange(message),
+            Ok(message) => self.message(message),
+            Err(error) => self.bad_input(&error),
         }
-        let served = match item {
-            Ok(message) => {
-                cx.traffic.messages_in += 1;
-                self.service.message(cx, self.session, message)
-            }
-            Err(error) => {
-                cx.traffic.skipped += 1;
-                self.service.bad_input(cx, self.session, &error)
-            }
-        };
-        if let Err(error) = served {
-            cx.refuse(error, self.refused);
+        // At 0 it was the last, so that there is always one to take.
+        self.left = self.left.wrapping_sub(1);
+        match self.left == 0 || self.cx.is_to_stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
         }
-        cx.settle(self.framing);
-        if self.left == 0 || cx.verdict.is_some() || cx.has_enough() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+    }
+}
+
+impl<F: Framing, S: Service> Serving<'_, '_, F, S> {
+    #[inline(always)]
+    fn message(&mut self, message: &[u8]) {
+        count(&mut self.cx.traffic.messages_in);
+        if let Err(error) = self.service.message(&mut self.cx, self.session, message) {
+            self.cx.refuse(error, self.refused);
         }
+    }
+
+    /// A message whose reply depends on it.
+    #[inline(never)]
+    fn exchange(&mut self, message: &[u8]) {
+        self.cx.exchange = self.framing.exchange();
+        self.message(message);
+        self.cx.settle(self.framing);
+    }
+
+    #[cold]
+    fn bad_input(&mut self, error: &FrameError) {
+        if self.cx.converses {
+            self.cx.exchange = self.framing.exchange();
+        }
+        self.cx.traffic.skipped += 1;
+        if let Err(error) = self.service.bad_input(&mut self.cx, self.session, error) {
+            self.cx.refuse(error, self.refused);
+        }
+        self.cx.settle(self.framing);
     }
 }
 
@@ -707,7 +733,7 @@ impl Context<'_> {
             EncodeError::NoMemory { .. } => CloseReason::Memory,
             _ => CloseReason::BadReply,
         };
-        self.verdict.get_or_insert(Verdict::Close(reason));
+        self.end(Verdict::Close(reason));
         refused.get_or_insert(error);
         // Whoever asked is told that nothing came of it.
         if let Exchange::Asked(_) = self.exchange {
@@ -720,7 +746,7 @@ impl Context<'_> {
     #[inline]
     fn settle(&mut self, framing: &impl Framing) {
         if self.converses && framing.settle(std::mem::take(&mut self.exchange), self.replies) {
-            self.verdict.get_or_insert(Verdict::Close(CloseReason::PeerEof));
+            self.end(Verdict::Close(CloseReason::PeerEof));
         }
     }
 }

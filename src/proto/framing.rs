@@ -140,6 +140,12 @@ pub trait Framing: Encode {
         false
     }
 
+    /// A byte that is in no message that it decodes, so that nobody has to look for it if a part
+    /// of one is sent on. Default: there is none.
+    fn excluded(&self) -> Option<u8> {
+        None
+    }
+
     /// What `input`, at whose front there is no message, probably is instead. Called
     /// after an error, for the log alone. Default: what common protocols begin with.
     fn guess(&self, input: &[u8]) -> Option<Guess> {

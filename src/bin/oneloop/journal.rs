@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log};
-use oneloop::{CloseReason, Context, FrameError, Served, Service};
+use oneloop::{CloseReason, Context, FrameError, PeerAddr, Served, Service};
 use simplelog::{ConfigBuilder, WriteLogger};
 use time::macros::format_description;
 
@@ -54,6 +54,13 @@ pub(crate) struct Logged<S> {
     pub(crate) gates: Rc<Gates>,
 }
 
+impl<S> Logged<S> {
+    #[cold]
+    fn show(&self, peer: PeerAddr, message: &[u8]) {
+        log::log!(self.messages, "[{peer}] {}", Shown(message));
+    }
+}
+
 impl<S: Service> Service for Logged<S> {
     type Session = S::Session;
 
@@ -65,13 +72,16 @@ impl<S: Service> Service for Logged<S> {
         self.service.opened(cx, session)
     }
 
+    #[inline(always)]
     fn message(
         &mut self,
         cx: &mut Context<'_>,
         session: &mut S::Session,
         message: &[u8],
     ) -> Served {
-        log::log!(self.messages, "[{}] {}", cx.peer(), Shown(message));
+        if self.messages <= log::max_level() {
+            self.show(cx.peer(), message);
+        }
         self.service.message(cx, session, message)
     }
 

@@ -397,6 +397,10 @@ impl Framing for AnyFraming {
         matches!(state, AnyState::Scan(scan) if scan.is_skipping())
     }
 
+    fn excluded(&self) -> Option<u8> {
+        with!(self, framing => framing.excluded())
+    }
+
     fn guess(&self, input: &[u8]) -> Option<Guess> {
         with!(self, framing => framing.guess(input))
     }

@@ -106,6 +106,30 @@ impl Lines {
         found
     }
 
+    /// Appends a line in the usual case: there is memory for it, it is not too long, and it is
+    /// `of_line`, a part of a line that came, or holds no LF. False: nothing was done.
+    #[inline(always)]
+    pub(in crate::proto) fn append(
+        &self,
+        message: &[u8],
+        of_line: bool,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let room = out.spare_capacity_mut().len().checked_sub(message.len());
+        if message.len() > self.max || room.is_none_or(|room| room < 2) {
+            return false;
+        }
+        if !of_line && line_end_inside(message).is_some() {
+            return false;
+        }
+        out.extend_from_slice(message);
+        if self.ends == LineEnd::CrLf {
+            out.push(b'\r');
+        }
+        out.push(b'\n');
+        true
+    }
+
     /// Goes on skipping an oversize line.
     fn skip(&self, state: &mut Scan, input: &[u8]) -> Result<Decoded, FrameError> {
         let Some(at) = memchr(b'\n', input) else {
@@ -200,30 +224,31 @@ impl Framing for Lines {
                 _ => Some(block + ends.trailing_zeros() as usize),
             };
             ends &= ends.wrapping_sub(1);
-            let (item, consumed) = match line_end {
-                Some(line_end) if line_end - used <= self.max => {
-                    let line = &input[used..line_end];
-                    (Some(Ok(&line[..self.payload(0, line)?])), line.len() + 1)
-                }
+            let Some(line_end) = line_end.filter(|line_end| line_end - used <= self.max) else {
                 // Most reads end with a line.
-                None if used > 0 && used == input.len() && !end => {
+                if used > 0 && used == input.len() && !end {
                     return Ok(Rest { used, need: 0 });
                 }
-                _ => {
-                    ends = 0;
-                    match next(self, state, &mut input[used..], end)? {
-                        Next::Item { item, consumed } => (item, consumed),
-                        Next::Incomplete { need } => return Ok(Rest { used, need }),
+                ends = 0;
+                match next(self, state, &mut input[used..], end)? {
+                    Next::Item { item, consumed } => {
+                        used += consumed;
+                        if item.is_some_and(|item| visitor.item(item).is_break()) {
+                            return Ok(Rest { used, need: 0 });
+                        }
                     }
+                    Next::Incomplete { need } => return Ok(Rest { used, need }),
                 }
+                continue;
             };
-            used += consumed;
-            if item.is_some_and(|item| visitor.item(item).is_break()) {
+            let line = &input[used..line_end];
+            let message = &line[..self.payload(0, line)?];
+            used = line_end + 1;
+            if visitor.item(Ok(message)).is_break() {
                 return Ok(Rest { used, need: 0 });
             }
             if ends == 0
-                && consumed <= SHORT
-                && !state.is_skipping()
+                && line.len() < SHORT
                 && let Some(bytes) = input[used..].first_chunk()
             {
                 block = used;
@@ -234,6 +259,10 @@ impl Framing for Lines {
 
     fn is_skipping(&self, state: &Scan) -> bool {
         state.is_skipping()
+    }
+
+    fn excluded(&self) -> Option<u8> {
+        Some(b'\n')
     }
 
     fn max_input(&self) -> usize {
@@ -247,9 +276,7 @@ impl Encode for Lines {
     #[inline(always)]
     fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         check_len(message, self.max)?;
-        if may_hold_line_end(message)
-            && let Some(at) = memchr(b'\n', message)
-        {
+        if let Some(at) = line_end_inside(message) {
             return Err(EncodeError::Delimiter { at });
         }
         out.extend_from_slice(message);
@@ -297,10 +324,10 @@ fn line_ends(block: &[u8; BLOCK]) -> u64 {
     ends
 }
 
-/// False: there is no LF. Nearly always there is none, and in a short message that is found
-/// out faster than a search begins.
+/// Nearly always there is none, and in a short message that is found out faster than a search
+/// begins.
 #[inline]
-fn may_hold_line_end(message: &[u8]) -> bool {
+fn line_end_inside(message: &[u8]) -> Option<usize> {
     // One vector comparison, as compiled.
     let holds = |bytes: &[u8; 16]| bytes.iter().fold(false, |found, &byte| found | (byte == b'\n'));
     let word_holds = |word: &[u8; 8]| {
@@ -308,12 +335,14 @@ fn may_hold_line_end(message: &[u8]) -> bool {
         zero.wrapping_sub(LOW) & !zero & HIGH != 0
     };
     // The last ones may be looked at again.
-    match (message.len(), message.last_chunk(), message.last_chunk(), message.first_chunk()) {
-        (len, ..) if len > BLOCK => true,
-        (_, Some(last), ..) => holds(last) || message.as_chunks().0.iter().any(holds),
-        (_, None, Some(last), Some(first)) => word_holds(first) | word_holds(last),
-        _ => message.contains(&b'\n'),
-    }
+    let may_be =
+        match (message.len(), message.last_chunk(), message.last_chunk(), message.first_chunk()) {
+            (len, ..) if len > BLOCK => true,
+            (_, Some(last), ..) => holds(last) || message.as_chunks().0.iter().any(holds),
+            (_, None, Some(last), Some(first)) => word_holds(first) | word_holds(last),
+            _ => message.contains(&b'\n'),
+        };
+    if may_be { memchr(b'\n', message) } else { None }
 }
 
 #[cfg(test)]
@@ -415,6 +444,25 @@ mod tests {
                 message[at] = b'\n';
                 let refused = Err(EncodeError::Delimiter { at });
                 assert_eq!(Lines::default().encode(&message, &mut out), refused, "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_short_way_out_writes_the_same_or_nothing() {
+        for ends in [EITHER, LF_ONLY, CRLF] {
+            let lines = Lines::default().max(90).ended_by(ends);
+            for (len, room) in (0..100).flat_map(|len| [0, len, len + 1, 200].map(|r| (len, r))) {
+                for message in [vec![b'x'; len], [&vec![b'x'; len][..], b"\n"].concat()] {
+                    let (mut slow, mut quick) = (vec![1], Vec::with_capacity(1 + room));
+                    quick.push(1);
+                    let (encoded, capacity) = (lines.encode(&message, &mut slow), quick.capacity());
+                    let done = lines.append(&message, false, &mut quick);
+                    assert_eq!(quick, if done { &slow[..] } else { &[1] }, "{message:?}, {room}");
+                    assert_eq!(quick.capacity(), capacity, "{message:?}, {room}");
+                    let fits = message.len() + 2 < capacity;
+                    assert_eq!(done, encoded.is_ok() && fits, "{message:?}, {room}");
+                }
             }
         }
     }

@@ -58,6 +58,10 @@ impl<D: Framing, E: Encode> Framing for Pair<D, E> {
         self.decode.is_skipping(state)
     }
 
+    fn excluded(&self) -> Option<u8> {
+        self.decode.excluded()
+    }
+
     fn guess(&self, input: &[u8]) -> Option<Guess> {
         self.decode.guess(input)
     }

@@ -739,6 +739,25 @@ fn with_no_clock_running_the_loop_sleeps_until_it_is_woken() {
 }
 
 #[test]
+fn the_memory_of_a_rush_goes_back_in_two_seconds_and_then_the_loop_sleeps() {
+    let (mut server, script) = lines(Sink);
+    let sockets: Vec<usize> = (0..100).map(|_| connect(&mut server, &script)).collect();
+    let half = vec![b'x'; 30_000];
+    let info = allocation_counter::measure(|| {
+        for part in [&half[..], b"\n", &half[..], b"\n"] {
+            sockets.iter().for_each(|&socket| script.peer_sends(socket, part));
+            settle(&mut server);
+        }
+        assert_eq!(server.buffered_bytes(), 0);
+        pass(&mut server, &script, secs(2));
+    });
+    assert!(info.bytes_max > 3 << 20, "half a line of each was kept: {} bytes", info.bytes_max);
+    assert!(info.bytes_current < 3 << 19, "{} bytes are kept for ever", info.bytes_current);
+    assert_eq!(server.deadline(), None);
+    assert_eq!(server.counters().traffic.messages_in, 200);
+}
+
+#[test]
 fn bytes_that_waited_in_the_kernel_are_read_before_anyone_is_found_late() {
     let (mut server, script) = lines(Echo);
     script.world().batch = 8;

@@ -761,13 +761,17 @@ impl<Y: Sys> Server<Y> {
             }
             self.sweep_at = (budget == 0).then_some(asked);
             self.carry_out_orders();
+            self.work.pool.trim();
         }
         // With no clock running, the process sleeps until someone calls.
         let running = self.work.pool.buffers() > 0
             || self.endpoints.iter().any(|endpoint| endpoint.watches_idle());
         self.sweep_at = match running {
             true => self.sweep_at.or(Some(now + self.sweep_every)),
-            false => None,
+            false => {
+                self.work.pool.trim();
+                None
+            }
         };
     }
 

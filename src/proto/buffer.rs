@@ -176,6 +176,8 @@ pub struct Pool {
     spare: [Vec<Vec<u8>>; CLASSES],
     spare_bytes: usize,
     held_bytes: usize,
+    /// The most that was held since the last [`Pool::trim`], in bytes.
+    peak: usize,
     log: Log,
     budget: Budget,
     /// The system had no memory for a buffer.
@@ -192,12 +194,13 @@ pub struct NoMemory;
 
 /// The smallest buffer, in bytes.
 const MIN: usize = 64;
-/// Sizes that are kept for use again: 64 bytes to 64 KiB. Larger ones go back to
+/// Sizes that are kept for use again: 64 bytes to 1 MiB. Larger ones go back to
 /// the allocator.
-const CLASSES: usize = 11;
+const CLASSES: usize = 15;
 /// What the log may have before it is looked through, and keeps when nobody waits, in bytes.
 pub(crate) const MIN_TRIM: usize = 64 << 10;
-/// Spare memory a pool keeps, in bytes; what is returned beyond it is freed.
+/// Spare memory that a pool keeps for ever, in bytes. More is kept until the next
+/// [`Pool::trim`], if it was held a moment ago.
 pub(crate) const MAX_SPARE: usize = 1 << 20;
 
 impl Pool {
@@ -499,10 +502,42 @@ impl Pool {
                 self.spare_bytes -= bytes.capacity();
                 bytes
             }
-            None => self.allocate(capacity)?,
+            None => {
+                // What is spare is of other sizes: together it must not become more.
+                self.cut_spare(self.most_spare(self.held_bytes + capacity));
+                self.allocate(capacity)?
+            }
         };
         self.held_bytes += bytes.capacity();
+        self.peak = self.peak.max(self.held_bytes);
         Ok(bytes)
+    }
+
+    /// How much may be spare while so much is held. A buffer of 256 KiB that comes from the
+    /// system anew for each large message costs more, in pages that it clears, than all else
+    /// that is done for the message.
+    fn most_spare(&self, held: usize) -> usize {
+        self.peak.saturating_sub(held).max(MAX_SPARE)
+    }
+
+    /// Frees spare memory, the largest first, until there are `most` bytes.
+    fn cut_spare(&mut self, most: usize) {
+        for spare in self.spare.iter_mut().rev() {
+            while self.spare_bytes > most
+                && let Some(bytes) = spare.pop()
+            {
+                self.spare_bytes -= bytes.capacity();
+            }
+        }
+    }
+
+    /// Gives back what is spare only because much was held since the last time. Call it
+    /// about once a second, and before a sleep that has no end.
+    pub(crate) fn trim(&mut self) {
+        self.peak = self.held_bytes;
+        if self.spare_bytes > MAX_SPARE {
+            self.cut_spare(MAX_SPARE);
+        }
     }
 
     /// New memory, if need be instead of all that is spare. Where the system has none,
@@ -528,7 +563,7 @@ impl Pool {
         // A capacity the allocator rounded up is no exact class: free it.
         let exact = capacity.is_power_of_two() && capacity >= MIN;
         if exact
-            && self.spare_bytes + capacity <= MAX_SPARE
+            && self.spare_bytes + capacity <= self.most_spare(self.held_bytes)
             && let Some(spare) = self.spare.get_mut(class(capacity))
         {
             bytes.clear();
@@ -603,14 +638,22 @@ mod tests {
     }
 
     #[test]
-    fn spare_memory_is_bounded() {
+    fn spare_memory_is_no_more_than_was_held_lately_and_a_trim_leaves_little() {
         let mut pool = Pool::new();
         let handles: Vec<_> = (0..100).map(|_| keep(&mut pool, &[0; 65_536])).collect();
         handles.into_iter().for_each(|id| pool.release(id));
-        assert_eq!(pool.spare_bytes, MAX_SPARE);
+        assert_eq!(pool.spare_bytes, 100 * 65_536);
+        // Of another size, and of one that is not kept: what is held takes from what is spare.
+        let others: Vec<_> = (0..9).map(|_| keep(&mut pool, &[0; 262_144])).collect();
+        assert_eq!(pool.spare_bytes, 100 * 65_536 - 9 * 262_144);
+        others.into_iter().for_each(|id| pool.release(id));
         let large = keep(&mut pool, &vec![0; 4 << 20]);
+        assert_eq!(pool.spare_bytes, 36 * 65_536);
         pool.release(large);
-        assert_eq!((pool.spare_bytes, pool.held_bytes()), (MAX_SPARE, 0));
+        assert_eq!(pool.held_bytes(), 0);
+        pool.trim();
+        assert_eq!(pool.spare_bytes, MAX_SPARE);
+        assert_eq!(pool.spare.iter().flatten().map(Vec::capacity).sum::<usize>(), MAX_SPARE);
     }
 
     #[test]

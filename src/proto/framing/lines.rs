@@ -79,13 +79,12 @@ impl Lines {
     /// The payload length of a line whose bytes before the LF end in `line`, with
     /// `before` skipped ones in front.
     fn payload(&self, before: u32, line: &[u8]) -> Result<usize, FrameError> {
-        let has_cr = line.last() == Some(&b'\r');
-        match self.ends {
-            LineEnd::CrLf if !has_cr => {
+        match (self.ends, line) {
+            (LineEnd::Either | LineEnd::CrLf, [payload @ .., b'\r']) => Ok(payload.len()),
+            (LineEnd::Either | LineEnd::Lf, _) => Ok(line.len()),
+            (LineEnd::CrLf, _) => {
                 Err(FrameError::BareLf { at: u64::from(before) + line.len() as u64 })
             }
-            LineEnd::Lf => Ok(line.len()),
-            LineEnd::Either | LineEnd::CrLf => Ok(line.len() - usize::from(has_cr)),
         }
     }
 

@@ -69,8 +69,15 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use memchr::memchr;
-use oneloop::proto::framing::{Encoder, Visitor};
-use oneloop::{AnyFraming, Encode, EncodeError, Endian, FrameError, Framing, LengthField, Lines};
+use oneloop::proto::buffer::Pool;
+use oneloop::proto::conn::{Conn, Life, OutputLimits, Shared};
+use oneloop::proto::post::Post;
+use oneloop::proto::service::CallInfo;
+use oneloop::proto::tick::Tick;
+use oneloop::{
+    AnyFraming, ConnId, Context, EncodeError, Endian, Framing, LengthField, Lines, PeerAddr,
+    Served, Service, Traffic,
+};
 
 /// Lengths of messages, in bytes.
 const SIZES: [usize; 4] = [16, 64, 256, 4096];
@@ -129,7 +136,7 @@ trait Contender {
     /// Takes all frames of `wire`.
     fn decode(&mut self, wire: &mut [u8]) -> Seen;
 
-    /// Takes all frames of `wire` and encodes each message again.
+    /// Takes all frames of `wire` and sends each message back, into `out`.
     fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen;
 }
 
@@ -149,16 +156,26 @@ impl Seen {
 }
 
 /// A framing of the library, called as the loop calls it.
-struct Framed<F>(F);
+struct Framed<F> {
+    framing: F,
+    pool: Pool,
+    post: Post,
+}
+
+impl<F: Framing> Framed<F> {
+    fn new(framing: F) -> Self {
+        Self { framing, pool: Pool::new(), post: Post::new() }
+    }
+}
 
 impl<F: Framing> Contender for Framed<F> {
     fn encode(&self, payload: &[u8], size: usize, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        payload.chunks_exact(size).try_for_each(|message| self.0.encode(message, out))
+        payload.chunks_exact(size).try_for_each(|message| self.framing.encode(message, out))
     }
 
     fn decode(&mut self, wire: &mut [u8]) -> Seen {
         let mut seen = Seen::default();
-        let rest = self.0.each(&mut F::State::default(), wire, false, |message| {
+        let rest = self.framing.each(&mut F::State::default(), wire, false, |message| {
             seen.note(message.expect("our own frames are not skipped"));
             ControlFlow::Continue(())
         });
@@ -166,36 +183,52 @@ impl<F: Framing> Contender for Framed<F> {
         seen
     }
 
+    /// All that the loop does between a read and a write.
     fn echo(&mut self, wire: &mut [u8], out: &mut Vec<u8>) -> Seen {
-        let encoder = self.0.encoder().unwrap_or(Encoder::Other(&self.0));
-        let mut echoing = Echoing { encoder, out, seen: Seen::default() };
-        let rest = self.0.visit(&mut F::State::default(), wire, false, &mut echoing);
-        let seen = echoing.seen;
-        assert_eq!(rest.map(|rest| rest.used), Ok(wire.len()));
-        seen
+        let mut service = Counted::default();
+        let plenty = 16 * WIRE;
+        let mut shared = Shared {
+            framing: &self.framing,
+            service: &mut service,
+            pool: &mut self.pool,
+            replies: out,
+            post: &mut self.post,
+            posted: 0,
+            traffic: &mut Traffic::default(),
+            info: CallInfo {
+                id: ConnId::new(0, 0, 1),
+                peer: PeerAddr::Unix(1),
+                now: Duration::ZERO,
+                connections: 1,
+                output: OutputLimits { high: plenty, low: plenty, max: plenty },
+                connect_error: None,
+            },
+            tick: Tick::default(),
+            http_courtesy: false,
+            allowance: usize::MAX,
+            refused: None,
+            reset: false,
+        };
+        let mut conn = Conn::<F::State, ()>::new();
+        conn.received(wire, 0, &mut shared);
+        assert_eq!((conn.life(), self.pool.buffers()), (Life::Open, 0));
+        service.seen
     }
 }
 
-/// As the loop has messages served, but for the service.
-struct Echoing<'a> {
-    encoder: Encoder<'a>,
-    out: &'a mut Vec<u8>,
+/// Sends every message back, and counts it.
+#[derive(Default)]
+struct Counted {
     seen: Seen,
 }
 
-impl Visitor for Echoing<'_> {
+impl Service for Counted {
+    type Session = ();
+
     #[inline(always)]
-    fn item(&mut self, item: Result<&[u8], FrameError>) -> ControlFlow<()> {
-        let message = item.expect("our own frames are not skipped");
+    fn message(&mut self, cx: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
         self.seen.note(message);
-        let encoded = match self.encoder {
-            Encoder::Lines(lines) => lines.encode(message, self.out),
-            Encoder::LengthField(field) => field.encode(message, self.out),
-            Encoder::Other(encoder) => encoder.encode(message, self.out),
-            _ => unreachable!("this names them all"),
-        };
-        encoded.expect("what was decoded can be encoded");
-        ControlFlow::Continue(())
+        cx.reply(message)
     }
 }
 
@@ -275,8 +308,8 @@ fn contenders(size: usize) -> Vec<(&'static str, Box<dyn Contender>)> {
     let mut all: Vec<(&str, Box<dyn Contender>)> = vec![
         ("memcpy", Box::new(BareCopy { size, copy: Vec::with_capacity(WIRE) })),
         ("memchr", Box::new(BareLines)),
-        ("Lines", Box::new(Framed(Lines::default()))),
-        ("LengthField", Box::new(Framed(LengthField::u32(Endian::Big)))),
+        ("Lines", Box::new(Framed::new(Lines::default()))),
+        ("LengthField", Box::new(Framed::new(LengthField::u32(Endian::Big)))),
     ];
     for &word in AnyFraming::WORDS {
         if ["json", "xml", "resp"].contains(&word) {
@@ -287,7 +320,7 @@ fn contenders(size: usize) -> Vec<(&'static str, Box<dyn Contender>)> {
         let spec = word.replace("BYTES", "~~").replace("fixed:N", &format!("fixed:{size}"));
         let spec = spec.replace('N', "8");
         let framing = AnyFraming::from_spec(&spec, max).expect("a word, filled in, is a SPEC");
-        all.push((word, Box::new(Framed(framing))));
+        all.push((word, Box::new(Framed::new(framing))));
     }
     all
 }
@@ -346,7 +379,7 @@ impl Task {
         Some(ns / holds.messages as f64)
     }
 
-    /// Nanoseconds for one message, from frame to frame.
+    /// Nanoseconds for one message, from a read to what is to be written.
     fn echo(&mut self, sample: Duration) -> Option<f64> {
         let frames = self.frames.as_mut()?;
         let (holds, len) = (frames.holds, frames.wire.len());

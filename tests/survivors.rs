@@ -336,3 +336,37 @@ fn the_operator_is_told_of_panics_bad_replies_and_a_full_house() {
     connect(&mut server, &script);
     assert!(said("all 1 connections are in use; newcomers wait"));
 }
+
+/// Takes as many milliseconds for a message as it has bytes.
+struct Takes(Script);
+
+impl Service for Takes {
+    type Session = ();
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), message: &[u8]) -> Served {
+        self.0.world().now += Duration::from_millis(message.len() as u64);
+        Ok(())
+    }
+}
+
+#[test]
+fn the_operator_is_told_of_a_turn_that_takes_longer_than_it_may_and_of_no_other() {
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(log::LevelFilter::Warn);
+    for (slow_turn, said) in [
+        (None, None),
+        (Some(50), None),
+        (Some(49), Some("127.0.0.1:40000: its turn took 50 ms, and all others waited")),
+    ] {
+        let script = Script::new();
+        let mut server = Server::with_sys(script.clone());
+        let limits = Limits::default().slow_turn(slow_turn.map(Duration::from_millis));
+        let endpoint = server.add(Lines::default(), Takes(script.clone()), limits).expect("valid");
+        server.listen(endpoint, "127.0.0.1:7000").expect("the script listens anywhere");
+        let socket = connect(&mut server, &script);
+        script.peer_sends(socket, [&[b'x'; 50][..], b"\n"].concat());
+        settle(&mut server);
+        let lines = LOGGED.with_borrow_mut(std::mem::take);
+        assert_eq!(lines, Vec::from_iter(said), "{slow_turn:?}");
+    }
+}

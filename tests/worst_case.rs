@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use oneloop::services::{Broadcast, Echo};
-use oneloop::{AnyFraming, Limits, Lines, Pair, Rate, Server, Service};
+use oneloop::{AnyFraming, Context, Limits, Lines, Pair, Rate, Served, Server, Service};
 
 /// Clients that send `bytes` again and again, and read nothing, until `over`.
 fn shout(addr: SocketAddr, count: usize, bytes: Vec<u8>, over: Arc<AtomicBool>) -> JoinHandle<()> {
@@ -123,6 +123,81 @@ fn each_limit_that_takes_memory_raises_the_bound() {
     }
     let endless = Limits::small().output_high(usize::MAX).memory(Some(usize::MAX));
     assert!(bound(endless) > small, "and it never overflows");
+}
+
+/// A slot that may be open, and one that may linger, for each.
+#[test]
+fn a_connection_adds_to_the_bound_what_its_documentation_tells() {
+    let bound = |count| {
+        let mut server = Server::new().expect("a loop");
+        let limits = Limits::small().max_connections(count);
+        server.add(Lines::default(), Echo, limits).expect("valid settings");
+        server.worst_case()
+    };
+    let each = (bound(4000) - bound(2000)) / 4000;
+    assert!((1300..1400).contains(&each), "{each} bytes, and not some 1,350");
+}
+
+/// Has a timer for each, that never comes.
+struct Waits;
+
+impl Service for Waits {
+    type Session = ();
+
+    fn opened(&mut self, cx: &mut Context<'_>, (): &mut ()) -> Served {
+        cx.set_timer(Duration::from_secs(3600));
+        Ok(())
+    }
+
+    fn message(&mut self, _: &mut Context<'_>, (): &mut (), _: &[u8]) -> Served {
+        Ok(())
+    }
+}
+
+/// Each has a timer, and rests as it was too fast; what waits of them is counted out.
+#[test]
+fn a_connection_takes_no_more_than_it_adds_to_the_bound_nor_much_less() {
+    // Every list has grown just now, by doubling.
+    const COUNT: usize = 2049;
+    let rate = Some(Rate::per_second(1));
+    let server = |count| {
+        let limits = Limits::small().max_connections(count).messages_per_second(rate);
+        let mut server = Server::new().expect("a loop");
+        let endpoint = server.add(Lines::default(), Waits, limits).expect("valid settings");
+        (server, endpoint)
+    };
+    let bound = |count| server(count).0.worst_case();
+    // As many may linger as are open, and take a slot each.
+    let each = (bound(2 * COUNT) - bound(COUNT)) / (2 * COUNT);
+    let (mut server, endpoint) = server(COUNT);
+    let addr = server.listen(endpoint, "127.0.0.1:0").expect("a free port");
+    let _ = rlimit::increase_nofile_limit(3 * COUNT as u64);
+    let over = Arc::new(AtomicBool::new(false));
+    let clients = {
+        let over = over.clone();
+        thread::spawn(move || {
+            let call = |_| {
+                let mut client = TcpStream::connect(addr).expect("the backlog has room");
+                client.write_all(b"a\nb\n").expect("a buffer of its own");
+                client
+            };
+            let clients: Vec<TcpStream> = (0..COUNT).map(call).collect();
+            while !over.load(Ordering::Relaxed) {
+                thread::sleep(Duration::from_millis(2));
+            }
+            drop(clients);
+        })
+    };
+    let asked = allocation_counter::measure(|| {
+        while server.counters().traffic.messages_in < COUNT as u64 {
+            let _ = server.turn(Some(Duration::from_millis(10))).expect("a turn");
+        }
+    });
+    assert_eq!(server.counters().open, COUNT);
+    let taken = (asked.bytes_max as usize - server.buffered_bytes()) / COUNT;
+    over.store(true, Ordering::Relaxed);
+    clients.join().expect("it only waits");
+    assert!((each / 4..=each).contains(&taken), "{taken} of {each} bytes");
 }
 
 #[test]

@@ -389,6 +389,19 @@ mod tests {
         }
     }
 
+    #[test]
+    fn small_limits_are_those_of_their_table_and_the_default_ones_for_the_rest() {
+        let small = Limits::small();
+        let kernel = KernelBuffers { send: Some(16_384), receive: Some(32_768) };
+        assert_eq!((small.memory, small.buffers), (Some(8_388_608), kernel));
+        assert_eq!((small.max_connections, small.backlog), (1000, 1024));
+        assert_eq!((small.output_high, small.output_low), (16_384, 8192));
+        let Limits { buffers, output_high, output_low, .. } = Limits::default();
+        let rest = Limits { buffers, ..small }.memory(None).max_connections(10_000).backlog(4096);
+        let rest = rest.output_high(output_high).output_low(output_low);
+        assert_eq!(format!("{rest:?}"), format!("{:?}", Limits::default()));
+    }
+
     /// Below keepalive's own time it would override the number of probes.
     #[test]
     fn the_kernel_gives_up_no_earlier_than_keepalive_does() {

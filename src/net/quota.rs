@@ -264,6 +264,37 @@ mod tests {
         assert_eq!(quota.admits(None, &limits, Duration::ZERO), Ok(()), "a Unix socket");
     }
 
+    /// `capacity` is seven eighths of the places, each of which has a byte beside it, and
+    /// half as many were there besides while the table grew.
+    #[test]
+    fn the_tables_of_addresses_take_no_more_than_they_say_nor_half_of_that() {
+        let limits = Limits::default()
+            .max_per_ip(Some(1))
+            .accepts_per_ip(Some(Rate::per_second(1)))
+            .max_connections(MAX_ADDRESSES);
+        let mut quota = Quota::default();
+        for n in 0..MAX_ADDRESSES {
+            let addr = Some(IpAddr::V4(Ipv4Addr::from_bits(n as u32)));
+            assert_eq!(quota.admits(addr, &limits, Duration::ZERO), Ok(()));
+            quota.enter(addr, &limits);
+        }
+        let table = |capacity: usize, each: usize| capacity * 8 / 7 * (each + 1) * 3 / 2;
+        let taken = table(quota.open.capacity(), size_of::<(IpAddr, usize)>())
+            + table(quota.accepts.capacity(), size_of::<(IpAddr, Bucket)>());
+        let most = Quota::most_bytes(&limits);
+        assert!((most / 2..=most).contains(&taken), "{taken} of {most} bytes");
+    }
+
+    #[test]
+    fn a_rate_of_whichever_kind_takes_a_slot_and_two_places_in_the_tree_of_who_rests() {
+        let rate = Some(Rate::per_second(1));
+        let limits = Limits::default;
+        assert_eq!(Pace::slot_bytes(&limits()), 0);
+        for limits in [limits().messages_per_second(rate), limits().errors_per_second(rate)] {
+            assert_eq!(Pace::slot_bytes(&limits), size_of::<Slot>() + 48);
+        }
+    }
+
     /// A storm from many addresses must not cost a search for each.
     #[test]
     fn a_full_table_is_searched_for_who_rested_once_a_second() {

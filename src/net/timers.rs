@@ -106,4 +106,29 @@ mod tests {
         assert_eq!([timers.due(millis(9_901)), timers.due(millis(99_999))], [Some(late), None]);
         assert_eq!(timers.by_time.len(), 0);
     }
+
+    /// One cancel makes the bound two smaller and the heap no smaller, so the two need not
+    /// meet: whoever asks whether they are equal may never clean again.
+    #[test]
+    fn what_is_cancelled_behind_an_early_timer_stays_up_to_the_bound_and_never_above_it() {
+        let id = |generation| ConnId::new(0, 0, generation);
+        let bound = |live: usize| 2 * live + FEW;
+        // An odd number and an even one: a heap that jumps over its bound, and one that meets it.
+        for count in [999, 1000] {
+            let mut timers = Timers::default();
+            timers.set(id(0), Duration::from_millis(1));
+            for n in 1..count {
+                timers.set(id(n), Duration::from_secs(1 + u64::from(n)));
+                assert_eq!(timers.by_time.len(), timers.by_conn.len(), "{count}: set {n}");
+            }
+            for n in 1..count {
+                let before = timers.by_time.len();
+                timers.cancel(id(n));
+                let live = timers.by_conn.len();
+                let expected = if before <= bound(live) { before } else { live };
+                assert_eq!(timers.by_time.len(), expected, "{count}: cancel {n}, {live} live");
+            }
+            assert_eq!(timers.next(), Some(Duration::from_millis(1)), "{count}");
+        }
+    }
 }

@@ -87,7 +87,7 @@ impl<Y: Sys> Server<Y> {
     ///   use again;
     /// - four times what may wait of one connection, in and out, as the budget is looked at
     ///   when its turn is over;
-    /// - a slot, some entries in lists and the records of two buffers, some 1,200 bytes
+    /// - a slot, some entries in lists and the records of two buffers, some 1,350 bytes
     ///   together, for each connection that may be open, and for as many (1,024 at least)
     ///   that linger;
     /// - the tables of [`max_per_ip`](crate::Limits::max_per_ip) and
@@ -115,5 +115,25 @@ impl<Y: Sys> Server<Y> {
             most(&Share::log),
         ];
         parts.into_iter().fold(0, usize::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the documentation of [`Server::worst_case`] tells, with numbers of which none
+    /// can stand for another.
+    #[test]
+    fn the_parts_of_the_bound_are_those_that_its_documentation_tells() {
+        let (max_input, max_frame, max_output) = (1_000_003, 2_000_029, 3_000_017);
+        let share = Share { slots: 5, slot: 7, quotas: 11, max_input, max_frame, max_output };
+        let read = 131_071;
+        assert_eq!(share.turn(read), 4 * (max_input + read + max_output));
+        assert_eq!(share.replies(), 3 * (max_output + max_frame));
+        assert_eq!(share.post(), 6 * (max_frame + (32 << 10)));
+        assert_eq!(share.log(), 12 * max_output);
+        let quiet = Share { max_output: 1, ..share };
+        assert_eq!(quiet.log(), 6 * MIN_TRIM, "it is not trimmed any earlier");
     }
 }

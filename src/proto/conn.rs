@@ -451,7 +451,7 @@ where
         let result = framing.visit(state, input, end, &mut serving);
         let Serving { cx, service, session, refused, left, .. } = &mut serving;
         let left = *left;
-        let full = left == 0 || cx.has_enough();
+        let full = left == 0 || cx.is_to_stop();
         // Messages that ended in here, one that was being skipped included.
         let ended = allowance - left + usize::from(was_skipping);
         let result = result.and_then(|rest| {
@@ -570,7 +570,8 @@ where
         if let Err(error) = served {
             cx.refuse(error, refused);
         }
-        let (verdict, full, goes_on) = (cx.verdict, cx.has_enough(), cx.goes_on);
+        let (verdict, goes_on) = (cx.verdict, cx.goes_on);
+        let full = verdict.is_none() && cx.is_to_stop();
         self.paused |= full;
         self.hush(shared.replies);
         if let Some(verdict) = verdict {

@@ -416,16 +416,11 @@ impl Context<'_> {
         self.info.connections
     }
 
-    /// Whether no further message is served in this call, for whatever reason.
+    /// Whether the next message waits: the connection ends, or there is enough output, queued
+    /// for it or by it for others.
     #[inline(always)]
     pub(super) fn is_to_stop(&self) -> bool {
         self.replies.len() >= self.stop_at
-    }
-
-    /// Whether the next message should wait: too much output is queued for this
-    /// connection, or by it for others.
-    pub(super) fn has_enough(&self) -> bool {
-        self.queued + self.replies.len() > self.info.output.high || self.post.is_heavy()
     }
 }
 

@@ -217,12 +217,13 @@ impl Framing for Lines {
         visitor: &mut impl Visitor,
     ) -> Result<Rest, FrameError> {
         let mut used = 0;
-        // Of the block that begins at `block`, the line ends from `used` on.
-        let (mut ends, mut block) = (0u64, 0);
+        // The line ends from `used` on, of the block that ends at `looked_at`. There is none
+        // before it, and if these are 0 there is none at all from `used` to there.
+        let (mut ends, mut looked_at) = (0u64, 0);
         loop {
             let line_end = match ends {
                 0 => self.search(state, &input[used..]).map(|at| used + at),
-                _ => Some(block + ends.trailing_zeros() as usize),
+                _ => Some(looked_at - BLOCK + ends.trailing_zeros() as usize),
             };
             ends &= ends.wrapping_sub(1);
             let Some(line_end) = line_end.filter(|line_end| line_end - used <= self.max) else {
@@ -230,7 +231,7 @@ impl Framing for Lines {
                 if used > 0 && used == input.len() && !end {
                     return Ok(Rest { used, need: 0 });
                 }
-                ends = 0;
+                (ends, looked_at) = (0, 0);
                 match next(self, state, &mut input[used..], end)? {
                     Next::Item { item, consumed } => {
                         used += consumed;
@@ -249,16 +250,16 @@ impl Framing for Lines {
                 return Ok(Rest { used, need: 0 });
             }
             if ends == 0 && line.len() < SHORT {
-                block = used;
-                for bytes in input[used..].as_chunks().0.iter().take(BLOCKS) {
+                looked_at = looked_at.max(used);
+                for bytes in input[looked_at..].as_chunks().0.iter().take(BLOCKS) {
+                    looked_at += BLOCK;
                     ends = line_ends(bytes);
                     if ends != 0 {
                         break;
                     }
-                    block += BLOCK;
                 }
                 if ends == 0 {
-                    *state = Scan::new(Phase::Searching, (block - used).min(self.window()));
+                    *state = Scan::new(Phase::Searching, (looked_at - used).min(self.window()));
                 }
             }
         }

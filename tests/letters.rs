@@ -4,9 +4,11 @@
 #[expect(dead_code, reason = "the other tests on the scripted kernel need the rest")]
 mod support;
 
+use std::time::Duration;
+
 use oneloop::services::Echo;
-use oneloop::{Audience, ConnId, Context, Limits, Lines, Served, Server, Service};
-use support::{Call, Script, settle};
+use oneloop::{Audience, CloseReason, ConnId, Context, Limits, Lines, Served, Server, Service};
+use support::{Call, Script, closed_by, pass, settle};
 
 /// Output above which a letter does not wait for the end of the turn.
 const HIGH: usize = 100;
@@ -107,4 +109,37 @@ fn after_a_short_write_nothing_is_written_until_the_kernel_tells_of_room() {
     script.peer_takes(socket, 10);
     settle(&mut server);
     assert_eq!(script.sent(socket), b"hello\n");
+}
+
+#[test]
+fn who_falls_behind_what_all_are_told_late_in_the_day_has_its_time_to_read_it() {
+    let (mut server, script, [first, other]) = tells();
+    pass(&mut server, &script, Duration::from_secs(1000));
+    script.set_room(first, 0);
+    script.peer_sends(other, "everyone\n");
+    pass(&mut server, &script, Duration::from_secs(28));
+    assert_eq!(closed_by(&server, CloseReason::WriteStall), 0);
+    pass(&mut server, &script, Duration::from_secs(4));
+    assert_eq!(closed_by(&server, CloseReason::WriteStall), 1);
+}
+
+/// What is for one alone waits behind a copy of that.
+#[test]
+fn a_copy_of_what_all_are_told_takes_what_it_is_long_however_much_was_said_before() {
+    let (mut server, script, [first, other]) = tells();
+    for _ in 0..100 {
+        script.set_room(first, 0);
+        script.peer_sends(other, "everyone\n");
+        settle(&mut server);
+        script.peer_takes(first, 100);
+        settle(&mut server);
+    }
+    script.set_room(first, 0);
+    script.peer_sends(other, "everyone\nsmall\n");
+    settle(&mut server);
+    assert_eq!(server.buffered_bytes(), 64);
+    script.sent(first);
+    script.peer_takes(first, 100);
+    settle(&mut server);
+    assert_eq!(script.sent(first), b"everyone\nsmall\n");
 }

@@ -784,4 +784,16 @@ mod tests {
         assert!(info.bytes_max < (buffers + 3 * 25_600) as u64, "{} bytes", info.bytes_max);
         assert_eq!(pool.held_bytes(), 1000 * 25_600);
     }
+
+    #[test]
+    fn when_nobody_waits_the_log_keeps_what_is_small_and_nothing_that_is_large() {
+        let mut pool = Pool::new();
+        for (len, keeps) in [(1000, true), (MIN_TRIM + 1, false), (1000, true)] {
+            pool.begin_shared();
+            let piece = Piece::Shared { all: &vec![b'x'; len], skip: 0 };
+            let id = pool.queue(None, piece, Tick::default()).expect("memory");
+            pool.release(id);
+            assert_eq!(pool.log.bytes.capacity() > 0, keeps, "{len} bytes");
+        }
+    }
 }

@@ -168,7 +168,8 @@ impl BufferId {
 /// Memory comes in powers of two from 64 bytes on and is used again, so a
 /// connection that stops in the middle of a frame now and then costs no
 /// allocation each time. A buffer is sized by bytes that have arrived, never by an
-/// announced length, and keeps its size until it is released.
+/// announced length, and keeps its size until it is released. What is spare is no
+/// more than was held since the last [`Pool::trim`], or 1 MiB.
 #[derive(Debug, Default)]
 pub struct Pool {
     buffers: Slab<Buffer>,
@@ -531,12 +532,13 @@ impl Pool {
         }
     }
 
-    /// Gives back what is spare only because much was held since the last time. Call it
-    /// about once a second, and before a sleep that has no end.
-    pub(crate) fn trim(&mut self) {
+    /// Gives back what is spare only because much was held since the last time. A loop calls
+    /// it about once a second, and before a sleep that has no end.
+    pub fn trim(&mut self) {
         self.peak = self.held_bytes;
         if self.spare_bytes > MAX_SPARE {
             self.cut_spare(MAX_SPARE);
+            self.spare.iter_mut().for_each(Vec::shrink_to_fit);
         }
     }
 
@@ -565,6 +567,7 @@ impl Pool {
         if exact
             && self.spare_bytes + capacity <= self.most_spare(self.held_bytes)
             && let Some(spare) = self.spare.get_mut(class(capacity))
+            && spare.try_reserve(1).is_ok()
         {
             bytes.clear();
             self.spare_bytes += capacity;

@@ -669,8 +669,7 @@ impl<F: Framing, S: Service> Visitor for Serving<'_, '_, F, S> {
             Ok(message) => self.message(message),
             Err(error) => self.bad_input(&error),
         }
-        // At 0 it was the last, so that there is always one to take.
-        self.left = self.left.wrapping_sub(1);
+        self.left = self.left.saturating_sub(1);
         match self.left == 0 || self.cx.is_to_stop() {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),

@@ -140,8 +140,10 @@ pub trait Framing: Encode {
         false
     }
 
-    /// A byte that is in no message that it decodes, so that nobody has to look for it if a part
-    /// of one is sent on. Default: there is none.
+    /// A byte that is in no message that it decodes. Default: there is none.
+    ///
+    /// Believed, and nobody looks again: where it is LF, a part of a message is sent on as a
+    /// line. Said wrongly, that reply is two lines. [`check::splits`] tests it.
     fn excluded(&self) -> Option<u8> {
         None
     }

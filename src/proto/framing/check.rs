@@ -72,6 +72,10 @@ const STOPPED: u64 = u64::MAX;
 /// # Errors
 ///
 /// The first difference, with the cuts that show it.
+///
+/// # Panics
+///
+/// A message holds the byte that is [`excluded`](Framing::excluded).
 pub fn splits<F: Framing>(framing: &F, stream: &[u8]) -> Result<Outcome, Box<Difference>> {
     splits_as(framing, stream, |outcome| outcome)
 }
@@ -314,6 +318,9 @@ fn decode<F: Framing>(
         loop {
             let before = outcome.items.len();
             let result = framing.each(&mut state, &mut kept, piece.is_none(), |item| {
+                let holds = |byte| item.as_ref().is_ok_and(|message| message.contains(&byte));
+                let lie = framing.excluded().filter(|&byte| holds(byte));
+                assert_eq!(lie, None, "a message has what Framing::excluded says that none has");
                 outcome.items.push(item.map(<[u8]>::to_vec));
                 flow
             });
@@ -375,6 +382,42 @@ mod tests {
         fn max_frame(&self) -> usize {
             0
         }
+    }
+
+    /// Lines that are said to hold no x.
+    struct NoX(Lines);
+
+    impl Framing for NoX {
+        type State = <Lines as Framing>::State;
+
+        fn decode(
+            &self,
+            state: &mut Self::State,
+            input: &mut [u8],
+            end: bool,
+        ) -> Result<Decoded, FrameError> {
+            self.0.decode(state, input, end)
+        }
+
+        fn excluded(&self) -> Option<u8> {
+            Some(b'x')
+        }
+    }
+
+    impl Encode for NoX {
+        fn encode(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), EncodeError> {
+            self.0.encode(message, out)
+        }
+
+        fn max_frame(&self) -> usize {
+            self.0.max_frame()
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "what Framing::excluded says that none has")]
+    fn a_byte_that_is_said_to_be_in_no_message_and_is_in_one_is_found() {
+        let _ = splits(&NoX(Lines::default()), b"a\nx\n");
     }
 
     /// Consumes nothing, for ever.

@@ -286,7 +286,7 @@ impl fmt::Display for SpecProblem {
     }
 }
 
-/// What an operator wrote, on one line. `str::escape_debug` does the same, and takes 2 KiB
+/// What an operator wrote, on one line. `str::escape_debug` does nearly the same, and takes 2 KiB
 /// of every program that can show an error.
 struct Escaped<'a>(&'a str);
 

@@ -199,7 +199,9 @@ def read_lines(clients, want):
 @case("F37", "a broadcast to fast ones and 50 mutes")
 def f37(t):
     fast_ones, lines = 1000, 1000 if t.long else 600
-    server = t.serve("--service", "broadcast", "--write-timeout", "2s", control=None)
+    # Long, so that it is the limit of what waits that ends them: what all wait for is kept once,
+    # and memory alone would not show that it has one.
+    server = t.serve("--service", "broadcast", "--write-timeout", "1m", control=None)
     fast = server.crowd(fast_ones)
     mute = server.crowd(50, rcvbuf=4096)
     sender = server.connect()
@@ -222,12 +224,10 @@ def f37(t):
     server.idle_after(3)
     code = server.stop()
     totals = server.totals()
-    ended = totals.get("output_cap", 0) + totals.get("write_stall", 0)
-    check(code == 0 and ended == 50, "the mutes: %s", totals)
+    check(code == 0 and totals.get("output_cap", 0) == 50, "the mutes: %s", totals)
     t.over(server)
-    return "%d fast ones have all %d KiB in %.1f s, rss +%dK, output_cap=%d write_stall=%d; %s" % (
-        fast_ones, sent >> 10, took, grown >> 10, totals.get("output_cap", 0),
-        totals.get("write_stall", 0), asked)
+    return "%d fast ones have all %d KiB in %.1f s, rss +%dK, 50 output_cap; %s" % (
+        fast_ones, sent >> 10, took, grown >> 10, asked)
 
 
 @case("F38", "1,000,000 requests, nothing read, and then all of it")

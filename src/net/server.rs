@@ -486,6 +486,7 @@ impl<Y: Sys> Server<Y> {
 
         self.feed_starved();
         if self.work.held_until <= self.work.now {
+            // Not `extend`, which takes 70 instructions though nearly always nothing is held.
             for ready in self.work.held.drain(..) {
                 self.work.queue.push_back(ready);
             }

@@ -107,6 +107,9 @@ impl Lines {
         found
     }
 
+    /// Bytes of the longest line end.
+    pub(in crate::proto) const LONGEST_END: usize = 2;
+
     /// Appends a line in the usual case: there is memory for it, it is not too long, and it is
     /// `of_line`, a part of a line that came, or holds no LF. False: nothing was done.
     #[inline(always)]
@@ -117,7 +120,7 @@ impl Lines {
         out: &mut Vec<u8>,
     ) -> bool {
         let room = out.spare_capacity_mut().len().checked_sub(message.len());
-        if message.len() > self.max || room.is_none_or(|room| room < 2) {
+        if message.len() > self.max || room.is_none_or(|room| room < Self::LONGEST_END) {
             return false;
         }
         if !of_line && line_end_inside(message).is_some() {
@@ -232,6 +235,7 @@ impl Framing for Lines {
                     return Ok(Rest { used, need: 0 });
                 }
                 (ends, looked_at) = (0, 0);
+                // As the provided `visit` does it; a function for both costs up to 8 instructions a line.
                 match next(self, state, &mut input[used..], end)? {
                     Next::Item { item, consumed } => {
                         used += consumed;
@@ -308,9 +312,10 @@ impl Encode for Lines {
     }
 }
 
-/// A line of fewer bytes lets us expect more of the kind, in so many [`BLOCK`]s. One costs
-/// 20 instructions or, without `simd`, 60; a search costs a hundred.
+/// Behind a line of fewer bytes, the next one is looked for in blocks.
 const SHORT: usize = if cfg!(feature = "simd") { BLOCKS * BLOCK } else { 32 };
+/// In so many, and then by a search, which costs a hundred instructions to begin. A block costs
+/// 20 or, without `simd`, 60.
 const BLOCKS: usize = if cfg!(feature = "simd") { 4 } else { 1 };
 /// Bytes that [`line_ends`] looks at: one for each bit of its answer.
 const BLOCK: usize = 64;
